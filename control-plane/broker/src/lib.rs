@@ -1,0 +1,1 @@
+//! The task queue and the event bus: RabbitMQ and in-memory adapters.

@@ -1,0 +1,1 @@
+//! Predicted runtimes from history, as distributions.

@@ -1,0 +1,1 @@
+//! What every binary starts with: configuration layers, telemetry, clock, objects, graceful stop.

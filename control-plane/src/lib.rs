@@ -1,0 +1,1 @@
+//! The HTTP API, the releaser, the projector and the node registry.

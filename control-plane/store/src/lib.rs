@@ -1,0 +1,1 @@
+//! The job store: SQLite and PostgreSQL adapters.

@@ -1,0 +1,3 @@
+//! The project's own commands: setup, lint, test, demo, bench.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Frames between the node agent and its workers.

@@ -1,0 +1,1 @@
+//! Consumes a lane, supervises workers, caches models, reports.

@@ -1,0 +1,3 @@
+//! Runs TorchScript models and text-to-image pipelines with libtorch.
+
+fn main() {}
