@@ -1,1 +1,9 @@
-//! What every binary starts with: configuration layers, telemetry, clock, objects, graceful stop.
+//! What every binary starts with: configuration layers, telemetry, the clock, the object store, the graceful stop.
+//!
+//! It knows none of Springtide's words: a job, a task or a node does not appear here.
+
+pub mod clock;
+pub mod config;
+pub mod objects;
+pub mod stop;
+pub mod telemetry;
