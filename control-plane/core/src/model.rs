@@ -42,3 +42,17 @@ impl ModelKind {
         }
     }
 }
+
+impl Manifest {
+    /// The size of one task with this input, in the units of the model's kind: millions of steps × pixels × pictures;
+    /// thousands of tensor elements; seconds that `echo` will sleep. What the forecast regresses runtimes on.
+    pub fn units(&self, input: &serde_json::Value) -> Result<f64, InputFault> {
+        match &self.spec {
+            Spec::TextToImage(_) => read::<ImageTask>(input).map(|task| task.units()),
+            Spec::TorchScript(spec) => {
+                spec.signature.arguments(input).map(|arguments| torchscript::element_count(&arguments) as f64 / 1e3)
+            }
+            Spec::Echo => EchoInput::parse(input).map(|echo| echo.sleep_s),
+        }
+    }
+}
