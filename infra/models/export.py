@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -57,8 +58,9 @@ class Denoiser(nn.Module):
     def __init__(self, unet):
         super().__init__()
         self.unet = unet
-        # The cast before it is fixed to fp32 by tracing; this one follows the weights, so that fp16 works too.
-        unet.time_embedding.register_forward_pre_hook(_follow_weights)
+        if not isinstance(unet.time_proj, TimeProjection):
+            unet.time_proj = TimeProjection(unet.time_proj)
+        _cast_before(unet.time_embedding, *_attention_outputs(unet))
 
     def forward(self, sample, timestep, encoder_hidden_states):
         return self.unet(sample, timestep, encoder_hidden_states, return_dict=False)[0]
@@ -71,10 +73,39 @@ class Decoder(nn.Module):
         super().__init__()
         self.post_quant_conv = vae.post_quant_conv if vae.post_quant_conv is not None else nn.Identity()
         self.decoder = vae.decoder
-        self.decoder.up_blocks[0].register_forward_pre_hook(_follow_weights)
+        _cast_before(self.decoder.up_blocks[0], *_attention_outputs(self.decoder))
 
     def forward(self, latents):
         return self.decoder(self.post_quant_conv(latents)).clamp(-1, 1)
+
+
+class TimeProjection(nn.Module):
+    """diffusers' sinusoids, from a buffer of integers: tracing would freeze the device of a tensor made on the way,
+    and a buffer of floats would lose its precision in fp16."""
+
+    def __init__(self, original):
+        super().__init__()
+        half = original.num_channels // 2
+        self.register_buffer("index", torch.arange(half))
+        self.divisor = half - original.downscale_freq_shift
+        self.scale = original.scale
+        self.cosine_first = original.flip_sin_to_cos
+
+    def forward(self, timesteps):
+        rates = torch.exp(-math.log(10000) * self.index.float() / self.divisor)
+        angles = self.scale * (timesteps[:, None].float() * rates[None])
+        parts = [angles.cos(), angles.sin()] if self.cosine_first else [angles.sin(), angles.cos()]
+        return torch.cat(parts, dim=-1)
+
+
+def _attention_outputs(module: nn.Module) -> list[nn.Module]:
+    return [part.to_out[0] for part in module.modules() if hasattr(part, "to_out")]
+
+
+def _cast_before(*modules: nn.Module) -> None:
+    """Tracing freezes diffusers' casts to fp32; a cast to the weights' own type after them lets fp16 work too."""
+    for module in modules:
+        module.register_forward_pre_hook(_follow_weights)
 
 
 def _follow_weights(module, inputs):
