@@ -1,0 +1,121 @@
+//! Private servers for tests and benchmarks: on free ports of the loopback address, with data in temporary directories,
+//! gone when they are dropped. What is not installed is installed where this runs as root on a Debian.
+//!
+//! | variable | what |
+//! | --- | --- |
+//! | `SPRINGTIDE_TEST_AMQP_URL`, `SPRINGTIDE_TEST_RABBITMQCTL` | the installed RabbitMQ (3.10 on Debian 12); its `rabbitmqctl` |
+//! | `SPRINGTIDE_TEST_AMQP4_URL`, `SPRINGTIDE_TEST_RABBITMQCTL4` | RabbitMQ 4; its `rabbitmqctl` |
+//! | `SPRINGTIDE_TEST_POSTGRES_URL` | PostgreSQL, as a user who may create databases |
+
+mod install;
+mod postgres;
+mod rabbitmq;
+mod rabbitmq4;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use std::any::Any;
+use std::net::TcpListener;
+
+/// A server that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Service {
+    /// The machine's own RabbitMQ.
+    Rabbitmq,
+    /// RabbitMQ 4, from the next Debian.
+    Rabbitmq4,
+    /// The machine's own PostgreSQL.
+    Postgres,
+}
+
+impl Service {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Rabbitmq, Self::Rabbitmq4, Self::Postgres];
+
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rabbitmq => "RabbitMQ",
+            Self::Rabbitmq4 => "RabbitMQ 4",
+            Self::Postgres => "PostgreSQL",
+        }
+    }
+
+    /// Brings its programs to this machine, if they are not there.
+    fn prepare(self) -> Result<Availability> {
+        match self {
+            Self::Rabbitmq => rabbitmq::prepare(),
+            Self::Rabbitmq4 => rabbitmq4::prepare(),
+            Self::Postgres => postgres::prepare(),
+        }
+    }
+
+    fn start(self) -> Result<Running> {
+        match self {
+            Self::Rabbitmq => rabbitmq::start(),
+            Self::Rabbitmq4 => rabbitmq4::start(),
+            Self::Postgres => postgres::start(),
+        }
+    }
+}
+
+/// Whether a service can be started here.
+#[derive(Debug)]
+pub enum Availability {
+    /// It can.
+    Ready,
+    /// It cannot, and why.
+    Missing(String),
+}
+
+/// A server that runs until this is dropped, and how it is reached.
+pub struct Running {
+    /// Variables that tell tests where it is.
+    pub variables: Vec<(&'static str, String)>,
+    /// It goes on until this is dropped.
+    pub _keep: Box<dyn Any + Send>,
+}
+
+/// Servers that run until this is dropped.
+#[derive(Default)]
+pub struct Services {
+    running: Vec<Running>,
+    /// What was asked for and is not there, with the reason.
+    pub missing: Vec<(Service, String)>,
+}
+
+impl Services {
+    /// Starts what can be started; what is installed but does not start is an error.
+    pub fn start(wanted: &[Service]) -> Result<Self> {
+        let mut services = Self::default();
+        let mut ready = Vec::new();
+        // One after the other: two installations would wait for each other's lock.
+        for service in wanted {
+            match service.prepare()? {
+                Availability::Ready => ready.push(*service),
+                Availability::Missing(reason) => services.missing.push((*service, reason)),
+            }
+        }
+        let started: Vec<Result<Running>> = std::thread::scope(|scope| {
+            let starting: Vec<_> = ready.iter().map(|service| scope.spawn(|| service.start())).collect();
+            starting
+                .into_iter()
+                .map(|thread| thread.join().expect("starting a service does not panic"))
+                .collect()
+        });
+        for running in started {
+            services.running.push(running?);
+        }
+        Ok(services)
+    }
+
+    /// The variables that tell tests where the servers are.
+    pub fn variables(&self) -> impl Iterator<Item = &(&'static str, String)> {
+        self.running.iter().flat_map(|running| &running.variables)
+    }
+}
+
+/// A port of the loopback address that was free a moment ago.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

@@ -1,0 +1,179 @@
+//! A RabbitMQ node of our own beside any that the machine runs: own name, ports, directories, cookie and port mapper.
+
+use super::{Availability, Running, free_port, install};
+use crate::process::Background;
+use crate::workspace;
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// Sees to it that RabbitMQ is installed.
+pub fn prepare() -> Result<Availability> {
+    if programs().is_some() { Ok(Availability::Ready) } else { install::packages(&["rabbitmq-server"]) }
+}
+
+/// Starts the machine's own RabbitMQ.
+pub fn start() -> Result<Running> {
+    let programs = programs().context("rabbitmq-server is installed, but not where it is looked for")?;
+    let node = Node::start("RabbitMQ", &Host { programs })?;
+    Ok(Running {
+        variables: vec![
+            ("SPRINGTIDE_TEST_AMQP_URL", node.url()),
+            ("SPRINGTIDE_TEST_RABBITMQCTL", node.ctl.display().to_string()),
+        ],
+        _keep: Box::new(node),
+    })
+}
+
+/// Where RabbitMQ's programs are. Debian's wrappers in /usr/sbin change the user; these do not.
+fn programs() -> Option<PathBuf> {
+    let debian = PathBuf::from("/usr/lib/rabbitmq/bin");
+    if debian.join("rabbitmq-server").is_file() {
+        return Some(debian);
+    }
+    Some(workspace::find_on_path("rabbitmq-server")?.parent()?.to_path_buf())
+}
+
+/// How a program of one installation is run, and where it sees the node's directory.
+pub trait Installation {
+    /// The words that run one of its programs.
+    fn words(&self, program: &str, dir: &Path) -> Vec<String>;
+    /// The path under which its programs see the node's directory.
+    fn seen(&self, dir: &Path) -> PathBuf;
+}
+
+struct Host {
+    programs: PathBuf,
+}
+
+impl Installation for Host {
+    fn words(&self, program: &str, _dir: &Path) -> Vec<String> {
+        vec![self.programs.join(program).display().to_string()]
+    }
+
+    fn seen(&self, dir: &Path) -> PathBuf {
+        dir.to_path_buf()
+    }
+}
+
+/// A node that runs until it is dropped. The order of the fields is the order in which its parts end.
+pub struct Node {
+    _server: Background,
+    _port_mapper: Background,
+    port: u16,
+    /// Runs `rabbitmqctl` against this node.
+    pub ctl: PathBuf,
+    _dir: TempDir,
+}
+
+impl Node {
+    /// Starts a node and waits until it speaks AMQP.
+    pub fn start(name: &str, installation: &dyn Installation) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("springtide-rabbitmq-").tempdir()?;
+        let (port, mapper_port) = (free_port()?, free_port()?);
+        let environment = environment(&installation.seen(dir.path()), port, mapper_port, free_port()?);
+        fs::write(dir.path().join("rabbitmq.conf"), configuration(port))?;
+        fs::write(dir.path().join("enabled_plugins"), "[].\n")?;
+        fs::write(dir.path().join("env.conf"), "")?;
+        let ctl = dir.path().join("rabbitmqctl");
+        fs::write(&ctl, script(&environment, &installation.words("rabbitmqctl", dir.path())))?;
+        fs::set_permissions(&ctl, Permissions::from_mode(0o755))?;
+
+        // Erlang would start one by itself, and leave it behind.
+        let mut epmd = Command::new("epmd");
+        epmd.args(["-port", &mapper_port.to_string(), "-address", "127.0.0.1"]).stdout(Stdio::null());
+        let port_mapper = Background::start("epmd", &mut epmd, Signal::SIGKILL)?;
+
+        let output = fs::File::create(dir.path().join("output"))?;
+        let words = installation.words("rabbitmq-server", dir.path());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).envs(environment).stdout(output.try_clone()?).stderr(output);
+        // Nothing of it is kept: no reason to wait for a graceful end.
+        let mut server = Background::start(name, &mut command, Signal::SIGKILL)?;
+        server.wait_until(START_LIMIT, || speaks_amqp(port)).with_context(|| {
+            format!(
+                "its output: {}",
+                fs::read_to_string(dir.path().join("output")).unwrap_or_default().trim()
+            )
+        })?;
+        Ok(Self { _server: server, _port_mapper: port_mapper, port, ctl, _dir: dir })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+}
+
+fn environment(dir: &Path, port: u16, mapper_port: u16, dist_port: u16) -> Vec<(&'static str, String)> {
+    let file = |name: &str| dir.join(name).display().to_string();
+    vec![
+        ("HOME", file("")),
+        ("LC_ALL", "C.UTF-8".to_owned()),
+        ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
+        ("ERL_EPMD_PORT", mapper_port.to_string()),
+        ("RABBITMQ_NODENAME", format!("springtide-{port}@localhost")),
+        ("RABBITMQ_NODE_PORT", port.to_string()),
+        ("RABBITMQ_DIST_PORT", dist_port.to_string()),
+        ("RABBITMQ_MNESIA_BASE", file("mnesia")),
+        ("RABBITMQ_LOG_BASE", file("log")),
+        ("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf")),
+        ("RABBITMQ_CONF_ENV_FILE", file("env.conf")),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", file("enabled_plugins")),
+        ("RABBITMQ_GENERATED_CONFIG_DIR", file("generated")),
+        ("RABBITMQ_PID_FILE", file("pid")),
+    ]
+}
+
+fn configuration(port: u16) -> String {
+    format!(
+        "listeners.tcp.local = 127.0.0.1:{port}\ndisk_free_limit.absolute = 64MB\nlog.file.level = info\n"
+    )
+}
+
+/// A shell script that runs a program in the node's environment, so that tests can call it by its path alone.
+fn script(environment: &[(&str, String)], words: &[String]) -> String {
+    let mut text = "#!/bin/sh\n".to_owned();
+    for (name, value) in environment {
+        writeln!(text, "export {name}='{value}'").expect("a String takes all that is written");
+    }
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+    writeln!(text, "exec {} \"$@\"", quoted.join(" ")).expect("a String takes all that is written");
+    text
+}
+
+/// The listener is there before the node takes connections, so one is opened: the server answers the protocol header
+/// with a method frame (type 1, AMQP 0-9-1 §2.2.4) once it is ready.
+fn speaks_amqp(port: u16) -> bool {
+    let attempt = || -> std::io::Result<u8> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"AMQP\x00\x00\x09\x01")?;
+        let mut first = [0];
+        stream.read_exact(&mut first)?;
+        Ok(first[0])
+    };
+    attempt().is_ok_and(|first| first == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_quotes_its_words() {
+        let text =
+            script(&[("A", "x y".to_owned())], &["sh".to_owned(), "-c".to_owned(), "echo 'it'".to_owned()]);
+        assert_eq!(text, "#!/bin/sh\nexport A='x y'\nexec 'sh' '-c' 'echo '\\''it'\\''' \"$@\"\n");
+    }
+}
