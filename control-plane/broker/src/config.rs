@@ -1,0 +1,162 @@
+//! The section `[broker]` of the configuration.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+/// How to reach the broker, and how long to wait for it. Durations are numbers of seconds or text: `"250ms"`, `"5s"`,
+/// `"30m"`, `"24h"`.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `amqp://USER:PASSWORD@HOST:PORT/VHOST`, `amqps://…`, or `memory:` for a broker inside this process.
+    pub url: String,
+    /// AMQP heartbeat, in whole seconds. A peer is given up after two of them; at 5 s or less another control plane
+    /// takes the events over within 10 s of a freeze.
+    #[serde(deserialize_with = "duration")]
+    pub heartbeat: Duration,
+    /// One attempt to connect.
+    #[serde(deserialize_with = "duration")]
+    pub connect_timeout: Duration,
+    /// The longest pause between two attempts. They begin at 100 ms and double, jittered.
+    #[serde(deserialize_with = "duration")]
+    pub reconnect_delay_max: Duration,
+    /// How long a publication (with its confirm) or another request to the broker may take, waiting for a connection
+    /// included.
+    #[serde(deserialize_with = "duration")]
+    pub publish_timeout: Duration,
+    /// How many publications may be without a confirm at once.
+    pub publish_window: u32,
+    /// How many event messages the leader holds unacked. Read by the control plane.
+    pub events_prefetch: u16,
+    /// The broker's `consumer_timeout`: it closes a channel that holds a delivery unacked for so long. Read by agents.
+    #[serde(deserialize_with = "duration")]
+    pub ack_timeout: Duration,
+    /// How many unreadable messages `springtide.dead` keeps; the oldest go first.
+    pub dead_cap: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            url: "memory:".to_owned(),
+            heartbeat: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
+            reconnect_delay_max: Duration::from_secs(10),
+            publish_timeout: Duration::from_secs(10),
+            publish_window: 1024,
+            events_prefetch: 1000,
+            ack_timeout: Duration::from_secs(1_800),
+            dead_cap: 10_000,
+        }
+    }
+}
+
+/// A value in `[broker]` that can't work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("broker.{key}: {problem}")]
+pub struct InvalidConfig {
+    /// The key.
+    pub key: &'static str,
+    /// What is wrong, and what it should be.
+    pub problem: String,
+}
+
+impl Config {
+    /// Whether the broker is one inside this process.
+    pub fn is_memory(&self) -> bool {
+        self.url == "memory:"
+    }
+
+    /// The URL without its password, for people.
+    pub fn address(&self) -> String {
+        let Some(start) = self.url.find("://").map(|at| at + 3) else { return self.url.clone() };
+        // Up to the last `@`, so that a password with a stray `@` in it does not show its end.
+        let Some(end) = self.url.rfind('@').filter(|end| *end > start) else { return self.url.clone() };
+        match self.url[start..end].find(':') {
+            Some(colon) => format!("{}***{}", &self.url[..=start + colon], &self.url[end..]),
+            None => self.url.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("url", &self.address())
+            .field("heartbeat", &self.heartbeat)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("reconnect_delay_max", &self.reconnect_delay_max)
+            .field("publish_timeout", &self.publish_timeout)
+            .field("publish_window", &self.publish_window)
+            .field("events_prefetch", &self.events_prefetch)
+            .field("ack_timeout", &self.ack_timeout)
+            .field("dead_cap", &self.dead_cap)
+            .finish()
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Text {
+        Seconds(f64),
+        WithUnit(String),
+    }
+    let parsed = match Text::deserialize(deserializer)? {
+        Text::Seconds(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Text::WithUnit(text) => with_unit(&text),
+    };
+    let expected = "expected a duration: seconds, or text such as \"250ms\", \"5s\", \"30m\", \"24h\"";
+    parsed.ok_or_else(|| serde::de::Error::custom(expected))
+}
+
+fn with_unit(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let seconds = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => return None,
+    };
+    let number: f64 = number.trim().replace('_', "").parse().ok()?;
+    Duration::try_from_secs_f64(number * seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Config, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    #[test]
+    fn durations_are_numbers_or_text() {
+        let config = read(r#"{"heartbeat": 2, "publish_timeout": "250ms", "ack_timeout": "30m"}"#).unwrap();
+        assert_eq!(config.heartbeat, Duration::from_secs(2));
+        assert_eq!(config.publish_timeout, Duration::from_millis(250));
+        assert_eq!(config.ack_timeout, Duration::from_secs(1_800));
+        assert!(read(r#"{"heartbeat": "soon"}"#).is_err());
+        assert!(read(r#"{"heartbeat": -1}"#).is_err());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        assert!(read(r#"{"heartbaet": 2}"#).unwrap_err().to_string().contains("heartbaet"));
+    }
+
+    #[test]
+    fn the_password_is_never_printed() {
+        let config = Config { url: "amqp://user:pa@ss@host:5672/v".to_owned(), ..Config::default() };
+        assert_eq!(config.address(), "amqp://user:***@host:5672/v");
+        assert!(!format!("{config:?}").contains("pa@ss"));
+        assert_eq!(Config::default().address(), "memory:");
+    }
+}
