@@ -1,6 +1,11 @@
 //! The commands, one file each.
 
+mod bench;
+mod demo;
+mod lint;
 mod services;
+mod setup;
+mod test;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -15,6 +20,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Fetch libtorch into .venv, so that the torch worker builds
+    Setup(setup::Args),
+    /// Build everything, start it on a free port and make a picture
+    Demo(demo::Args),
+    /// The whole check: lints, then all tests beside private servers
+    Test(test::Args),
+    /// Format, import rules, dependencies, clippy, documentation
+    Lint,
+    /// Run a benchmark
+    Bench(bench::Args),
     /// Run a program with private RabbitMQ and PostgreSQL servers, told to it in variables
     Services(services::Args),
 }
@@ -23,6 +38,11 @@ impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Setup(args) => setup::run(&args),
+            Command::Demo(args) => demo::run(&args),
+            Command::Test(args) => test::run(&args),
+            Command::Lint => lint::run(),
+            Command::Bench(args) => bench::run(&args),
             Command::Services(args) => services::run(&args),
         }
     }

@@ -9,6 +9,7 @@
 
 mod command;
 mod imports;
+mod install;
 mod interrupt;
 mod process;
 mod services;

@@ -7,7 +7,6 @@
 //! | `SPRINGTIDE_TEST_AMQP4_URL`, `SPRINGTIDE_TEST_RABBITMQCTL4` | RabbitMQ 4; its `rabbitmqctl` |
 //! | `SPRINGTIDE_TEST_POSTGRES_URL` | PostgreSQL, as a user who may create databases |
 
-mod install;
 mod postgres;
 mod rabbitmq;
 mod rabbitmq4;
@@ -116,6 +115,6 @@ impl Services {
 }
 
 /// A port of the loopback address that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -1,6 +1,7 @@
 //! A PostgreSQL cluster of our own. The server refuses to run as root, so root runs it as Debian's `postgres` user.
 
-use super::{Availability, Running, free_port, install};
+use super::{Availability, Running, free_port};
+use crate::install;
 use crate::process::{self, Background};
 use crate::workspace;
 use anyhow::{Context, Result};

@@ -1,6 +1,7 @@
 //! A RabbitMQ node of our own beside any that the machine runs: own name, ports, directories, cookie and port mapper.
 
-use super::{Availability, Running, free_port, install};
+use super::{Availability, Running, free_port};
+use crate::install;
 use crate::process::Background;
 use crate::workspace;
 use anyhow::{Context, Result};

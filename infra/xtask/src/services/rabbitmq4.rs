@@ -2,8 +2,8 @@
 //! chroot. Needs root.
 
 use super::rabbitmq::{Installation, Node};
-use super::{Availability, Running, install};
-use crate::{process, workspace};
+use super::{Availability, Running};
+use crate::{install, process, workspace};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Installs Debian packages, without starting the services that they bring.
 
-use super::Availability;
+use crate::services::Availability;
 use crate::{process, workspace};
 use anyhow::{Context, Result};
 use std::fs::OpenOptions;

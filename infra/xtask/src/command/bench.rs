@@ -1,0 +1,60 @@
+//! `cargo xtask bench NAME`: builds and runs one of the benchmark programs of the crate `springtide-tests`, beside the
+//! servers it needs.
+
+use super::setup;
+use crate::services::{Service, Services};
+use crate::{process, workspace};
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to measure
+    name: Benchmark,
+    /// Passed on to the benchmark
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+/// A benchmark; its program is `bench-NAME`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Benchmark {
+    /// Tasks through RabbitMQ: ours, raw lapin, Celery
+    Queue,
+    /// Tasks through agent and worker against a bare loop of the same calls
+    Infer,
+    /// Durable submissions, and their latency with a large backlog
+    Submit,
+}
+
+impl Benchmark {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Queue => "bench-queue",
+            Self::Infer => "bench-infer",
+            Self::Submit => "bench-submit",
+        }
+    }
+
+    fn servers(self) -> &'static [Service] {
+        match self {
+            Self::Queue => &[Service::Rabbitmq],
+            Self::Infer | Self::Submit => &[],
+        }
+    }
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    if matches!(args.name, Benchmark::Infer) {
+        setup::ensure(setup::Extent::Runtime)?;
+        process::run(workspace::cargo().args(["build", "--release", "-p", "springtide-torch-worker"]))?;
+    }
+    process::run(workspace::cargo().args(["build", "--release", "-p", "springtide"]))?;
+    let services = Services::start(args.name.servers())?;
+    if let Some((service, reason)) = services.missing.first() {
+        bail!("no {}: {reason}", service.name());
+    }
+    let mut command = workspace::cargo();
+    command.args(["run", "--release", "-p", "springtide-tests", "--bin", args.name.program(), "--"]);
+    process::run(command.args(&args.arguments).envs(services.variables().map(|(name, value)| (name, value))))
+}

@@ -1,0 +1,166 @@
+//! `cargo xtask demo [--once]`: from a fresh clone to a picture. Needs no server, no root.
+
+use super::setup;
+use crate::process::{self, Background};
+use crate::services::free_port;
+use crate::workspace;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const MODEL: &str = "shapes";
+const PROMPT: &str = "a red circle and a blue square on a yellow background";
+const IMAGES: &str = "4";
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Where the pictures go; git ignores it.
+const OUTPUTS: &str = "springtide-outputs";
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Make one picture and end, instead of staying up
+    #[arg(long)]
+    once: bool,
+    /// What the pictures should show
+    #[arg(long, default_value = PROMPT)]
+    prompt: String,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    setup::ensure(setup::Extent::Runtime)?;
+    eprintln!("building springtide and its torch worker (some minutes the first time)");
+    process::run(workspace::cargo().args(["build", "-p", "springtide", "-p", "springtide-torch-worker"]))?;
+    let house = House::start()?;
+    house.push_model()?;
+    let out = workspace::path(OUTPUTS).join(format!("demo-{}", workspace::timestamp()));
+    let job = house.submit(&args.prompt, &out)?;
+    let pictures = pictures(&out)?;
+    if !args.once {
+        eprintln!("\nup at {}; pictures are in {}", house.address(), out.display());
+        eprintln!(
+            "try: SPRINGTIDE_SERVER={} {} submit {MODEL} --prompt '…'",
+            house.address(),
+            house.binary.display()
+        );
+        eprintln!("Ctrl-C ends it");
+    }
+    println!("{}\n{}", job.id, job.status);
+    for picture in &pictures {
+        println!("{}", picture.display());
+    }
+    if pictures.is_empty() {
+        bail!("the job is {}, but made no picture", job.status);
+    }
+    if !args.once {
+        wait_for_interrupt();
+    }
+    Ok(())
+}
+
+/// What `springtide submit --json` prints, as far as it is used here.
+#[derive(Debug, Deserialize)]
+struct Job {
+    id: String,
+    status: String,
+}
+
+/// A whole Springtide in one process, with its data in a temporary directory.
+struct House {
+    _up: Background,
+    binary: PathBuf,
+    port: u16,
+    dir: TempDir,
+}
+
+impl House {
+    fn start() -> Result<Self> {
+        let binary = workspace::target_dir().join("debug/springtide");
+        let dir = tempfile::Builder::new().prefix("springtide-demo-").tempdir()?;
+        let port = free_port()?;
+        let log = fs::File::create(dir.path().join("log"))?;
+        let mut command = Command::new(&binary);
+        command
+            .args(["up", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+            .arg(dir.path().join("data"));
+        command.stdout(log.try_clone()?).stderr(log);
+        let mut up = Background::start("springtide up", &mut command, Signal::SIGTERM)?;
+        let started = up.wait_until(START_LIMIT, || is_ready(port));
+        let house = Self { _up: up, binary, port, dir };
+        started.with_context(|| house.log())?;
+        Ok(house)
+    }
+
+    fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn log(&self) -> String {
+        let text = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        format!("the log of springtide up ends with:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"))
+    }
+
+    fn client(&self) -> Command {
+        let mut command = workspace::command(&self.binary);
+        command.env("SPRINGTIDE_SERVER", self.address());
+        command
+    }
+
+    fn push_model(&self) -> Result<()> {
+        let model = workspace::path("configs/models").join(MODEL);
+        // stdout is for the job's id and the paths alone.
+        process::output(self.client().args(["models", "push"]).arg(model))
+            .map(drop)
+            .with_context(|| self.log())
+    }
+
+    /// Posts the job and waits for it; its progress goes to the terminal.
+    fn submit(&self, prompt: &str, out: &Path) -> Result<Job> {
+        eprintln!("submitting: {prompt}");
+        let mut command = self.client();
+        command
+            .args(["submit", MODEL, "--prompt", prompt, "--images", IMAGES, "--seed", "1", "--json", "--out"])
+            .arg(out);
+        let output = command.stderr(Stdio::inherit()).output().context("cannot start springtide submit")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            bail!("the job did not succeed ({}): {said}\n{}", output.status, self.log());
+        }
+        serde_json::from_str(said.trim())
+            .with_context(|| format!("springtide submit --json printed {said:?}"))
+    }
+}
+
+/// Whether the control plane takes jobs.
+fn is_ready(port: u16) -> bool {
+    let attempt = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply)?;
+        Ok(reply)
+    };
+    attempt().is_ok_and(|reply| reply.starts_with("HTTP/1.1 200"))
+}
+
+fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("no outputs in {}", dir.display()))?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "png"));
+    files.sort();
+    Ok(files)
+}
+
+fn wait_for_interrupt() {
+    while !crate::interrupt::requested() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    eprintln!("stopping");
+}
