@@ -1,4 +1,5 @@
 //! The client against a server of a few lines.
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions, not in what they call")]
 
 use std::convert::Infallible;
 use std::sync::Arc;
