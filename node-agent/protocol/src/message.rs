@@ -29,7 +29,8 @@ pub enum ToWorker {
         /// Which run.
         run: String,
     },
-    /// Finish the batch in progress, then exit with status 0. The end of standard input means the same.
+    /// Finish what was sent before, then exit with status 0. The end of standard input instead means that the agent is
+    /// gone: the worker gives up what it has between two steps, and exits.
     Shutdown,
 }
 
@@ -171,7 +172,7 @@ pub struct Done {
 pub enum Output {
     /// Bytes in the frame's body: a picture, or tensors too large to be inline.
     Blob {
-        /// `image/png`; `application/json` for `{"outputs":[…]}` with tensors in `KServe` V2 form.
+        /// `image/png`; `application/json` for `{"outputs":[…]}` with tensors in KServe V2 form.
         media_type: String,
         /// The seed of this very image.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,7 +182,7 @@ pub enum Output {
     },
     /// Small tensors, right here.
     Tensors {
-        /// Each `{"name", "datatype", "shape", "data"}`, the `KServe` V2 form. What JSON has no number for stands
+        /// Each `{"name", "datatype", "shape", "data"}`, the KServe V2 form. What JSON has no number for stands
         /// as `"NaN"`, `"Infinity"`, `"-Infinity"` (as in the JSON mapping of protocol buffers).
         outputs: Vec<Value>,
     },

@@ -1,3 +1,8 @@
-//! Runs TorchScript models and text-to-image pipelines with libtorch.
+//! The worker's process: see the library for what it does.
 
-fn main() {}
+use clap::Parser;
+use springtide_torch_worker::worker::{self, Options};
+
+fn main() -> anyhow::Result<()> {
+    worker::run(&Options::parse())
+}
