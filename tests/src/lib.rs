@@ -1,1 +1,14 @@
-//! System tests with real processes.
+//! System tests with real processes, and what they and the benchmarks share: a cluster of Springtide's own binaries on
+//! free ports, in a directory of its own, gone when it is dropped.
+//!
+//! The binaries are taken from the directory that this one was built into; `cargo xtask test` and `cargo xtask bench`
+//! build them first.
+
+pub mod bench;
+pub mod binary;
+pub mod cluster;
+pub mod measure;
+pub mod process;
+pub mod servers;
+
+pub use cluster::{AgentOptions, Cluster, ClusterOptions};

@@ -1,0 +1,202 @@
+//! The store and the nodes agree by comparison, not by memory: whatever got lost on the way, in a broker, an agent or
+//! here, is found by looking at both sides again and again.
+
+mod judge;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use springtide_core::node::{NodeEvent, NodeState};
+use springtide_core::wire::{EventMessage, NodeCondition, V1};
+use springtide_store::port::{Error, Fence, NodeRow, NodeSighting, ReconcileAction, Reconciliation, Result};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::app::App;
+use crate::registry::Seen;
+use judge::{Judge, Limits, Verdict};
+
+/// A node that was lost for so long is taken for gone.
+const GONE_AFTER: Duration = Duration::from_mins(10);
+
+/// Markers on their way through the events' queue and back.
+#[derive(Clone, Debug)]
+pub struct Markers {
+    token: u64,
+    next: Arc<AtomicU64>,
+    last: Arc<watch::Sender<u64>>,
+}
+
+impl Markers {
+    /// Of the leader with this token; those of others are not counted.
+    pub fn new(token: u64) -> Self {
+        Self { token, next: Arc::new(AtomicU64::new(1)), last: Arc::new(watch::channel(0).0) }
+    }
+
+    /// A marker was read, and all before it has been applied.
+    pub fn came_back(&self, id: u64, token: u64) {
+        if token == self.token {
+            self.last.send_if_modified(|last| {
+                let newer = id > *last;
+                *last = id.max(*last);
+                newer
+            });
+        }
+    }
+
+    /// Puts a marker in and waits until it comes back. Whether it did in time.
+    async fn round_trip(&self, app: &App) -> bool {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let marker = EventMessage::Marker { v: V1, id, token: self.token };
+        let sent = app.parts.broker.events.publish_events(&[marker]).await;
+        if let Some(Err(error)) = sent.first() {
+            tracing::debug!(%error, "no comparison without the broker");
+            return false;
+        }
+        let mut last = self.last.subscribe();
+        let back = last.wait_for(|last| *last >= id);
+        matches!(timeout(app.config.confirm_timeout, back).await, Ok(Ok(_)))
+    }
+}
+
+/// Compares until the term ends.
+pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
+    if let Err(error) = republish_recent(&app, &fence).await {
+        tracing::warn!(%error, "what the last leader released lately waits for the comparison");
+    }
+    let mut judge = Judge::default();
+    loop {
+        match compare(&app, &fence, &markers, &mut judge).await {
+            Ok(()) => {}
+            Err(error @ Error::Fenced { .. }) => tracing::debug!(%error, "no comparison"),
+            Err(error) => tracing::warn!(%error, "no comparison"),
+        }
+        sleep(app.config.compare_interval).await;
+    }
+}
+
+/// Confirms are not stored: what was released within the last lease and confirm timeout may have been published or not.
+async fn republish_recent(app: &App, fence: &Fence) -> Result<()> {
+    let now = app.now();
+    let doubtful = app.config.leader_lease + app.config.confirm_timeout;
+    let released = app.store.in_flight().await?;
+    let actions: Vec<_> = released
+        .into_iter()
+        .filter(|task| task.running.is_none() && now.since(task.released_at) <= doubtful)
+        .map(|task| ReconcileAction::Republish { task: task.task, attempt: task.attempt })
+        .collect();
+    correct(app, fence, &actions).await
+}
+
+async fn compare(app: &App, fence: &Fence, markers: &Markers, judge: &mut Judge) -> Result<()> {
+    // In this order: whatever these heartbeats list was said before the marker, so the store knows it afterwards.
+    let seen = app.registry.all();
+    if !markers.round_trip(app).await {
+        // Whoever does not hear its own voice can't say that others are silent.
+        app.registry.forgive();
+        return Ok(());
+    }
+    let tasks = app.store.in_flight().await?;
+    let rows = sight(app, fence, &seen).await?;
+    let limits = Limits {
+        lost_after: app.config.node_lost_after(),
+        release_lost_after: app.config.release_ttl + app.config.confirm_timeout + app.config.node_lost_after(),
+    };
+    let Verdict { actions, unwanted } = judge.judge(&tasks, &seen, &limits, app.now());
+    correct(app, fence, &actions).await?;
+    for row in &rows {
+        let cancel = unwanted.get(&row.id).cloned().unwrap_or_default();
+        if !cancel.is_empty() || !shows(row, &seen) {
+            app.tell_node(row, cancel).await;
+        }
+    }
+    // Whatever a node took or lost may have made room.
+    app.publisher.nudge();
+    Ok(())
+}
+
+async fn correct(app: &App, fence: &Fence, actions: &[ReconcileAction]) -> Result<()> {
+    if actions.is_empty() {
+        return Ok(());
+    }
+    for action in actions {
+        let kind = match action {
+            ReconcileAction::Evict { task, message, .. } => {
+                tracing::info!(%task, message, "back to waiting");
+                "evicted"
+            }
+            ReconcileAction::Republish { task, .. } => {
+                tracing::info!(%task, "a new attempt");
+                "republished"
+            }
+        };
+        app.metrics.corrections.with_label_values(&[kind]).inc();
+    }
+    let moment = app.random.moment(app.now());
+    let done: Reconciliation =
+        app.store.reconcile(fence, actions, &app.config.retry_policy(), moment).await?;
+    app.rubbish.discard(done.discard);
+    app.publisher.publish(done.republished);
+    for (job, ..) in done.changed {
+        app.changes.notify(job);
+    }
+    app.publisher.nudge();
+    Ok(())
+}
+
+/// Brings the rows of nodes up to what was heard, and to silence.
+async fn sight(app: &App, fence: &Fence, seen: &[Seen]) -> Result<Vec<NodeRow>> {
+    let now = app.now();
+    let lost_after = app.config.node_lost_after();
+    let live: Vec<NodeSighting> = seen
+        .iter()
+        .filter(|seen| seen.is_live(lost_after) || seen.heartbeat.condition == NodeCondition::Leaving)
+        .map(sighting)
+        .collect();
+    app.store.sight_nodes(fence, &live, now).await?;
+    let mut rows = app.store.nodes(now).await?;
+    for row in &mut rows {
+        let heard = seen.iter().find(|seen| seen.heartbeat.node == row.id);
+        let live = heard.is_some_and(|seen| seen.is_live(lost_after));
+        let judged_long_enough = heard.is_some() || now.since(row.changed_at) >= lost_after;
+        if live || !judged_long_enough {
+            continue;
+        }
+        let event = match row.state {
+            NodeState::Active | NodeState::Draining { .. } | NodeState::Empty => NodeEvent::Silent,
+            NodeState::Lost if now.since(row.changed_at) >= GONE_AFTER => NodeEvent::Ended,
+            _ => continue,
+        };
+        if event == NodeEvent::Ended {
+            app.registry.forget(&row.id);
+        }
+        tracing::warn!(node = %row.id, ?event, "not heard of");
+        *row = app.store.change_node(&row.id, event, Some(fence), now).await?;
+    }
+    Ok(rows)
+}
+
+/// What a heartbeat says about a node's row.
+pub fn sighting(seen: &Seen) -> NodeSighting {
+    let heartbeat = &seen.heartbeat;
+    NodeSighting {
+        id: heartbeat.node.clone(),
+        incarnation: heartbeat.incarnation,
+        lane: heartbeat.lane.clone(),
+        pool: heartbeat.pool.clone(),
+        slots: heartbeat.slots,
+        empty: heartbeat.condition == NodeCondition::Empty,
+        leaving: heartbeat.condition == NodeCondition::Leaving,
+    }
+}
+
+/// Whether a node's heartbeat shows what its row wants of it.
+fn shows(row: &NodeRow, seen: &[Seen]) -> bool {
+    let Some(seen) = seen.iter().find(|seen| seen.heartbeat.node == row.id) else { return true };
+    let drains = matches!(seen.heartbeat.condition, NodeCondition::Draining { .. } | NodeCondition::Empty);
+    let should = matches!(row.state, NodeState::Draining { .. } | NodeState::Empty | NodeState::Retiring);
+    drains == should
+}

@@ -1,0 +1,150 @@
+//! Which tasks are not where the store thinks, and which runs nobody wants. Pure but for what it remembers of earlier
+//! comparisons.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use springtide_core::task::Loss;
+use springtide_core::wire::NodeCondition;
+use springtide_core::{Incarnation, NodeId, RunId, TaskId, Timestamp};
+use springtide_store::port::{InFlight, ReconcileAction};
+
+use crate::registry::Seen;
+
+/// How many heartbeats of a live node must not list a run before it is taken for lost.
+const MISSING_FROM: u32 = 2;
+
+/// After how long silence means something.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of a node.
+    pub lost_after: Duration,
+    /// Of a released task that nobody holds.
+    pub release_lost_after: Duration,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// Corrections of tasks.
+    pub actions: Vec<ReconcileAction>,
+    /// Runs that are to be stopped, by node.
+    pub unwanted: BTreeMap<NodeId, Vec<RunId>>,
+}
+
+/// Remembers from how many heartbeats a run was missing.
+#[derive(Debug, Default)]
+pub struct Judge {
+    missing: HashMap<RunId, Missing>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    sequence: u64,
+    times: u32,
+}
+
+/// Why a task's run is not on.
+enum Fate {
+    On,
+    NotYetKnown,
+    Lost(Loss, &'static str),
+}
+
+impl Judge {
+    /// Compares the tasks that the store has on nodes with what the nodes say. `seen` must be older than `tasks`.
+    pub fn judge(&mut self, tasks: &[InFlight], seen: &[Seen], limits: &Limits, now: Timestamp) -> Verdict {
+        let mut verdict = Verdict { unwanted: unwanted(tasks, seen), actions: Vec::new() };
+        let nodes: HashMap<&NodeId, &Seen> = seen.iter().map(|seen| (&seen.heartbeat.node, seen)).collect();
+        let held: HashSet<(TaskId, u32)> = seen
+            .iter()
+            .filter(|seen| seen.is_live(limits.lost_after))
+            .flat_map(|seen| {
+                let runs = seen.heartbeat.runs.iter().map(|run| (run.task, run.attempt));
+                seen.heartbeat.held.iter().copied().chain(runs)
+            })
+            .collect();
+        let mut still_missing = HashMap::new();
+        for task in tasks {
+            let Some((node, incarnation, run, started_at)) = &task.running else {
+                let old = now.since(task.released_at) > limits.release_lost_after;
+                if old && !held.contains(&(task.task, task.attempt)) {
+                    verdict.actions.push(ReconcileAction::Republish { task: task.task, attempt: task.attempt });
+                }
+                continue;
+            };
+            let fate = match nodes.get(node) {
+                None if now.since(*started_at) < limits.lost_after => Fate::NotYetKnown,
+                None => Fate::Lost(Loss::Unexplained, "its node was not heard of"),
+                Some(seen) => self.fate_on(seen, *incarnation, *run, *started_at, limits, &mut still_missing),
+            };
+            if let Fate::Lost(loss, message) = fate {
+                verdict.actions.push(ReconcileAction::Evict {
+                    task: task.task,
+                    attempt: task.attempt,
+                    loss,
+                    message: format!("{message} ({node})"),
+                });
+            }
+        }
+        self.missing = still_missing;
+        verdict
+    }
+
+    fn fate_on(
+        &self,
+        seen: &Seen,
+        incarnation: Incarnation,
+        run: RunId,
+        started_at: Timestamp,
+        limits: &Limits,
+        still_missing: &mut HashMap<RunId, Missing>,
+    ) -> Fate {
+        let heartbeat = &seen.heartbeat;
+        if heartbeat.incarnation > incarnation {
+            return Fate::Lost(Loss::Unexplained, "its node's agent has started anew");
+        }
+        if heartbeat.condition == NodeCondition::Leaving {
+            return Fate::Lost(Loss::Explained, "its node has ended");
+        }
+        if !seen.is_live(limits.lost_after) {
+            return Fate::Lost(Loss::Unexplained, "its node was not heard of for too long");
+        }
+        if heartbeat.incarnation < incarnation || seen.heard_at <= started_at {
+            return Fate::NotYetKnown;
+        }
+        if heartbeat.runs.iter().any(|report| report.run == run) {
+            return Fate::On;
+        }
+        let before = self.missing.get(&run).copied();
+        let missing = match before {
+            Some(missing) if missing.sequence == heartbeat.sequence => missing,
+            Some(missing) => Missing { sequence: heartbeat.sequence, times: missing.times + 1 },
+            None => Missing { sequence: heartbeat.sequence, times: 1 },
+        };
+        if missing.times >= MISSING_FROM {
+            return Fate::Lost(Loss::Explained, "its node does not run it any more");
+        }
+        still_missing.insert(run, missing);
+        Fate::NotYetKnown
+    }
+}
+
+/// Runs that a node reports and the store does not want. One that the store has as Released under the same attempt has
+/// just started.
+fn unwanted(tasks: &[InFlight], seen: &[Seen]) -> BTreeMap<NodeId, Vec<RunId>> {
+    let wanted: HashMap<TaskId, &InFlight> = tasks.iter().map(|task| (task.task, task)).collect();
+    let mut unwanted: BTreeMap<NodeId, Vec<RunId>> = BTreeMap::new();
+    for seen in seen {
+        for report in &seen.heartbeat.runs {
+            let is_wanted = wanted.get(&report.task).is_some_and(|task| match &task.running {
+                Some((_, _, run, _)) => *run == report.run,
+                None => task.attempt == report.attempt,
+            });
+            if !is_wanted {
+                unwanted.entry(seen.heartbeat.node.clone()).or_default().push(report.run);
+            }
+        }
+    }
+    unwanted
+}

@@ -1,0 +1,154 @@
+//! What the judge says of tasks and nodes that disagree.
+
+use std::time::Duration;
+
+use springtide_core::task::Loss;
+use springtide_core::wire::{Heartbeat, HostFigures, NodeCondition, RunReport, V1};
+use springtide_core::{Incarnation, JobId, RunId, TaskId, Timestamp};
+use springtide_store::port::{InFlight, ReconcileAction};
+use tokio::time::Instant;
+
+use super::judge::{Judge, Limits};
+use crate::registry::Seen;
+
+const LIMITS: Limits =
+    Limits { lost_after: Duration::from_secs(15), release_lost_after: Duration::from_secs(145) };
+
+fn second(number: i64) -> Timestamp {
+    Timestamp::from_micros(number * 1_000_000)
+}
+
+fn task_id() -> TaskId {
+    TaskId { job: JobId::new(second(0), 1), index: 0 }
+}
+
+fn run(number: u128) -> RunId {
+    RunId::new(second(0), number)
+}
+
+fn incarnation(number: u128) -> Incarnation {
+    Incarnation::new(second(0), number)
+}
+
+fn released(at: i64) -> InFlight {
+    InFlight {
+        task: task_id(),
+        attempt: 1,
+        lane: "cpu".parse().unwrap(),
+        released_at: second(at),
+        solo: false,
+        running: None,
+    }
+}
+
+fn running(started: i64) -> InFlight {
+    let running = Some(("n1".parse().unwrap(), incarnation(5), run(1), second(started)));
+    InFlight { running, ..released(started) }
+}
+
+fn report(number: u128) -> RunReport {
+    RunReport { task: task_id(), attempt: 1, run: run(number), progress: 0.0, elapsed_s: 0.0 }
+}
+
+/// Node n1 in its incarnation 5, heard at a second.
+fn seen(at: i64, sequence: u64, runs: Vec<RunReport>) -> Seen {
+    let heartbeat = Heartbeat {
+        v: V1,
+        node: "n1".parse().unwrap(),
+        incarnation: incarnation(5),
+        sequence,
+        at: second(at),
+        pool: None,
+        condition: NodeCondition::Active,
+        lane: "cpu".parse().unwrap(),
+        consuming: Some("cpu".parse().unwrap()),
+        slots: 2,
+        held: Vec::new(),
+        runs,
+        host: HostFigures::default(),
+        devices: Vec::new(),
+        models: Vec::new(),
+        version: String::new(),
+    };
+    Seen { heartbeat, heard_at: second(at), silent_since: Instant::now() }
+}
+
+fn evicted(loss: Loss, actions: &[ReconcileAction]) -> bool {
+    matches!(actions, [ReconcileAction::Evict { loss: found, .. }] if *found == loss)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_where_it_should_is_left_alone() {
+    let verdict = Judge::default().judge(&[running(10)], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
+    assert!(verdict.actions.is_empty() && verdict.unwanted.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_lost_only_when_two_heartbeats_miss_it() {
+    let mut judge = Judge::default();
+    let first = judge.judge(&[running(10)], &[seen(12, 3, vec![])], &LIMITS, second(13));
+    assert!(first.actions.is_empty());
+    let same = judge.judge(&[running(10)], &[seen(12, 3, vec![])], &LIMITS, second(18));
+    assert!(same.actions.is_empty(), "the same heartbeat again says nothing new");
+    let second_one = judge.judge(&[running(10)], &[seen(20, 4, vec![])], &LIMITS, second(21));
+    assert!(evicted(Loss::Explained, &second_one.actions));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_from_before_the_start_says_nothing() {
+    let mut judge = Judge::default();
+    for sequence in 3..9 {
+        let verdict = judge.judge(&[running(10)], &[seen(9, sequence, vec![])], &LIMITS, second(13));
+        assert!(verdict.actions.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_incarnation_and_silence_are_unexplained_deaths() {
+    let mut newer = seen(20, 1, vec![]);
+    newer.heartbeat.incarnation = incarnation(6);
+    let verdict = Judge::default().judge(&[running(10)], &[newer], &LIMITS, second(21));
+    assert!(evicted(Loss::Unexplained, &verdict.actions));
+
+    let silent = seen(12, 3, vec![report(1)]);
+    tokio::time::advance(LIMITS.lost_after).await;
+    let verdict = Judge::default().judge(&[running(10)], &[silent], &LIMITS, second(30));
+    assert!(evicted(Loss::Unexplained, &verdict.actions));
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_words_are_an_explanation() {
+    let mut leaving = seen(20, 9, vec![]);
+    leaving.heartbeat.condition = NodeCondition::Leaving;
+    let verdict = Judge::default().judge(&[running(10)], &[leaving], &LIMITS, second(21));
+    assert!(evicted(Loss::Explained, &verdict.actions));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_waits_for_nodes_that_it_has_not_heard_yet() {
+    let mut judge = Judge::default();
+    assert!(judge.judge(&[running(10)], &[], &LIMITS, second(12)).actions.is_empty());
+    assert!(evicted(Loss::Unexplained, &judge.judge(&[running(10)], &[], &LIMITS, second(26)).actions));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_holds_for_too_long_gets_a_new_attempt() {
+    let mut judge = Judge::default();
+    assert!(judge.judge(&[released(0)], &[], &LIMITS, second(145)).actions.is_empty());
+    let late = judge.judge(&[released(0)], &[], &LIMITS, second(146));
+    assert!(matches!(late.actions[..], [ReconcileAction::Republish { attempt: 1, .. }]));
+    let mut holder = seen(140, 3, vec![]);
+    holder.heartbeat.held.push((task_id(), 1));
+    assert!(judge.judge(&[released(0)], &[holder], &LIMITS, second(146)).actions.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_that_the_store_does_not_want_are_named() {
+    let node = || "n1".parse().unwrap();
+    let stale = Judge::default().judge(&[running(10)], &[seen(12, 3, vec![report(1), report(2)])], &LIMITS, second(13));
+    assert_eq!(stale.unwanted.get(&node()), Some(&vec![run(2)]));
+    let ended = Judge::default().judge(&[], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
+    assert_eq!(ended.unwanted.get(&node()), Some(&vec![run(1)]));
+    let just_started = Judge::default().judge(&[released(10)], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
+    assert!(just_started.unwanted.is_empty());
+}

@@ -1,0 +1,131 @@
+//! Folds what the nodes report into the store, in the order in which it was said.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use springtide_broker::{Consumer, Delivery};
+use springtide_core::wire::{EventMessage, TaskEvent};
+use springtide_store::port::{Applied, Error, EventOutcome, Fence};
+use tokio::time::sleep;
+
+use super::comparison::Markers;
+use crate::app::App;
+
+/// Messages that one transaction folds at most.
+const BATCH: usize = 256;
+/// Messages held at once; the rest waits in the broker.
+const PREFETCH: NonZeroU16 = NonZeroU16::new(1_000).expect("not zero");
+/// After a failure of the broker or the store.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How many finished runs pass between two saves of the forecasts.
+const SAVE_EVERY: usize = 500;
+
+/// Folds until the term ends.
+pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
+    match app.store.forecasts().await {
+        Ok(rows) => app.forecasts.load(rows),
+        Err(error) => tracing::warn!(%error, "forecasts are learned anew"),
+    }
+    loop {
+        match app.parts.broker.events.consume_events(PREFETCH).await {
+            Ok(mut events) => fold(&app, &fence, &markers, &mut events).await,
+            Err(error) => tracing::warn!(%error, "no events are heard"),
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn fold(app: &App, fence: &Fence, markers: &Markers, events: &mut Consumer<EventMessage>) {
+    let mut unsaved = 0;
+    loop {
+        let deliveries = events.next_batch(BATCH).await;
+        if deliveries.is_empty() {
+            return;
+        }
+        let (messages, held): (Vec<_>, Vec<_>) = deliveries.into_iter().map(Delivery::split).unzip();
+        let mut batch: Vec<TaskEvent> = Vec::new();
+        let mut came_back = Vec::new();
+        for message in messages {
+            match message {
+                EventMessage::Events { events, .. } => batch.extend(events),
+                EventMessage::Marker { id, token, .. } => came_back.push((id, token)),
+            }
+        }
+        if !batch.is_empty() {
+            let Some(applied) = apply(app, fence, &batch).await else { return };
+            unsaved += applied.finished.len();
+            tell(app, &batch, applied);
+        }
+        // Only now: what a marker promises is that all before it has been applied.
+        for (id, token) in came_back {
+            markers.came_back(id, token);
+        }
+        if let Some(last) = held.into_iter().last() {
+            // A lost ack means that these come again, and that they are then found to be stale.
+            let _ = last.ack_through();
+        }
+        if unsaved >= SAVE_EVERY {
+            unsaved = 0;
+            save_forecasts(app).await;
+        }
+    }
+}
+
+/// Applies a batch, as often as it takes. `None`: this replica leads no more.
+async fn apply(app: &App, fence: &Fence, batch: &[TaskEvent]) -> Option<Applied> {
+    loop {
+        let moment = app.random.moment(app.now());
+        let timer = app.metrics.store_seconds.with_label_values(&["apply"]).start_timer();
+        match app.store.apply(fence, batch, &app.config.retry_policy(), moment).await {
+            Ok(applied) => {
+                timer.observe_duration();
+                return Some(applied);
+            }
+            Err(error @ Error::Fenced { .. }) => {
+                tracing::warn!(%error, "events are left to the new leader");
+                return None;
+            }
+            Err(error) => {
+                tracing::error!(%error, events = batch.len(), "events can't be applied; trying again");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Tells whoever waits, and learns.
+fn tell(app: &App, batch: &[TaskEvent], applied: Applied) {
+    for (event, outcome) in batch.iter().zip(&applied.outcomes) {
+        let outcome = match outcome {
+            EventOutcome::Counted => "counted",
+            EventOutcome::Ignored(why) => why.as_str(),
+            EventOutcome::Unknown => "unknown",
+        };
+        app.metrics.events.with_label_values(&[event.kind.as_str(), outcome]).inc();
+    }
+    for (priority, wait) in &applied.waits {
+        app.metrics.wait_seconds.with_label_values(&[priority.as_str()]).observe(wait.as_secs_f64());
+    }
+    for run in &applied.finished {
+        let labels = [run.model.name(), run.device.as_str()];
+        app.metrics.run_seconds.with_label_values(&labels).observe(run.run.as_secs_f64());
+        if !run.load.is_zero() {
+            app.metrics.load_seconds.with_label_values(&labels).observe(run.load.as_secs_f64());
+        }
+    }
+    app.forecasts.learn(&applied.finished);
+    app.rubbish.discard(applied.discard);
+    for (job, ..) in applied.changed {
+        app.changes.notify(job);
+    }
+    // A task that started or ended has made room in a queue.
+    app.publisher.nudge();
+}
+
+/// Keeps what was learned; what is lost in a crash is learned again.
+pub async fn save_forecasts(app: &App) {
+    if let Err(error) = app.store.save_forecasts(&app.forecasts.rows()).await {
+        tracing::debug!(%error, "forecasts are not saved now");
+    }
+}

@@ -1,0 +1,111 @@
+//! A control plane that runs: everything started, and stopped in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use springtide_process::stop::Stop;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::leader::comparison::sighting;
+use crate::registry::Heard;
+use crate::{http, leader, publisher, rubbish};
+
+/// After a failure of the broker.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often what can be forgotten is forgotten.
+const SWEEP_EVERY: Duration = Duration::from_mins(10);
+
+/// A control plane that runs.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Service {
+    /// Starts everything, and returns once it listens. Neither broker nor nodes have to be there; the store has to.
+    pub async fn start(app: &Arc<App>, stop: &Stop) -> anyhow::Result<Self> {
+        let auth = http::Auth::open(app).await.context("the tokens can't be read")?;
+        http::check_listen(app.config.listen, auth.is_required())?;
+        let listener = TcpListener::bind(app.config.listen).await.with_context(|| {
+            format!(
+                "can't listen on {}; is another Springtide running there? Choose another address with `--listen`",
+                app.config.listen
+            )
+        })?;
+        let address = listener.local_addr().context("the listener has no address")?;
+        start_loops(app, stop);
+        let router = http::router(Arc::clone(app), auth);
+        let token = stop.token();
+        stop.spawn("HTTP requests", async move {
+            if let Err(error) = http::serve(listener, router, token).await {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+        tracing::info!(%address, "listening");
+        Ok(Self { address })
+    }
+}
+
+/// Starts all that is not HTTP; the simulation uses this alone.
+pub fn start_loops(app: &Arc<App>, stop: &Stop) {
+    stop.spawn("the leader's lease", leader::run(Arc::clone(app), stop.token()));
+    let loops: [(&str, _); 4] = [
+        ("heartbeats", Box::pin(hear(Arc::clone(app))) as futures::future::BoxFuture<'static, ()>),
+        ("publications", Box::pin(publisher::run(Arc::clone(app)))),
+        ("objects to remove", Box::pin(rubbish::run(Arc::clone(app)))),
+        ("upkeep", Box::pin(sweep(Arc::clone(app)))),
+    ];
+    for (name, task) in loops {
+        stop.spawn(name, until(stop.token(), task));
+    }
+}
+
+async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = task => {}
+    }
+}
+
+/// Hears heartbeats, for ever.
+async fn hear(app: Arc<App>) {
+    loop {
+        match app.parts.broker.events.subscribe_heartbeats().await {
+            Ok(mut heartbeats) => {
+                while let Some(heartbeat) = heartbeats.next().await {
+                    let node = heartbeat.node.clone();
+                    if app.registry.hear(heartbeat, app.now()) == Heard::Changed {
+                        note(&app, &node).await;
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "no heartbeats are heard"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Notes in the store what changed about a node, if this replica leads.
+async fn note(app: &App, node: &springtide_core::NodeId) {
+    let (Some(fence), Some(seen)) = (app.leadership.fence(), app.registry.get(node)) else { return };
+    if let Err(error) = app.store.sight_nodes(&fence, &[sighting(&seen)], app.now()).await {
+        tracing::debug!(%node, %error, "noted by the next comparison");
+    }
+    // New nodes have room.
+    app.publisher.nudge();
+}
+
+/// Forgets what is over.
+async fn sweep(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        if let Err(error) = app.store.forget_idempotency(app.now() - app.config.idempotency_ttl).await {
+            tracing::debug!(%error, "idempotency keys are forgotten later");
+        }
+    }
+}

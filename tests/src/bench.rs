@@ -1,0 +1,5 @@
+//! What the benchmarks measure, each a program `bench-NAME` that `cargo xtask bench NAME` runs.
+
+pub mod celery;
+pub mod ours;
+pub mod raw;
