@@ -1,4 +1,4 @@
-//! A worker dies with its agent.
+//! A worker dies with its agent, and only then.
 
 use std::thread;
 
@@ -10,11 +10,14 @@ use nix::unistd::getppid;
 ///
 /// The kernel sends the parent-death signal when the *thread* that started us ends, which an asynchronous runtime may
 /// do at any time. So the signal is one that is waited for, and the parent is looked at before anything is done.
+///
+/// What a terminal or a service manager sends to the whole group (Ctrl-C, SIGTERM) is meant for the agent, which
+/// drains and then says `shutdown`: it is not heard here.
 pub fn die_with_parent() -> nix::Result<()> {
     let parent = getppid();
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGHUP);
+    let signals = SigSet::from_iter([Signal::SIGHUP]);
     signals.thread_block()?;
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]).thread_block()?;
     prctl::set_pdeathsig(Signal::SIGHUP)?;
     thread::spawn(move || {
         while getppid() == parent {

@@ -1,9 +1,9 @@
 //! Diffusion pipelines: prompts in, pictures out.
 //!
-//! The way of a batch: members that ask for the same settings are joined along the batch dimension ([`batch`]),
-//! denoised together step by step ([`pipeline`]; the noise of each picture is its own, [`noise`]), decoded, and
-//! written as PNG ([`picture`]). Between two steps a member may be cancelled, and its state may be saved
-//! ([`checkpoint`]).
+//! The way of a batch: members that ask for the same settings are joined along the batch dimension (`batch`),
+//! denoised together step by step (`pipeline`; the noise of each picture is its own, `noise`), decoded, and
+//! written as PNG (`picture`). Between two steps a member may be cancelled, and its state may be saved
+//! (`checkpoint`).
 
 mod batch;
 mod checkpoint;

@@ -1,6 +1,6 @@
 //! TorchScript modules: tensors and scalars in, tensors out, in the form of the KServe V2 protocol.
 //!
-//! Inputs are read and checked by `springtide-core`, against the manifest ([`values`] turns them into libtorch's).
+//! Inputs are read and checked by `springtide-core`, against the manifest (`values` turns them into libtorch's).
 //! Tasks whose arguments agree in all but the first dimension are joined along it and their results split again.
 //! Results of up to 64 KiB of JSON travel inline, larger ones as the same JSON, `{"outputs": […]}`, in a blob.
 

@@ -8,10 +8,16 @@ mod models;
 mod worker;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
-use springtide_worker_protocol::{ByteRange, Class, FromWorker, Output, ToWorker};
+use springtide_worker_protocol::{
+    ByteRange, Class, FromWorker, Limits, Output, ToWorker, encode, read_frame,
+};
 use tempfile::TempDir;
 use worker::{Worker, member};
 
@@ -245,4 +251,36 @@ fn an_unknown_device_is_named() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("`toaster` is no device"));
     let output = worker().args(["--device", "cuda:99"]).output().unwrap();
     assert!(!output.status.success());
+}
+
+#[test]
+fn it_dies_with_its_parent_and_of_nothing_else() {
+    // A parent between the test and the worker, so that the worker's pipes stay open when the parent dies. (A shell
+    // gives what it starts in the background an empty input, if not told otherwise.)
+    let mut parent = std::process::Command::new("sh")
+        .args(["-c", "exec 3<&0; \"$0\" <&3 & wait", env!("CARGO_BIN_EXE_springtide-torch-worker")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdin = parent.stdin.take().unwrap();
+    let mut stdout = parent.stdout.take().unwrap();
+    let ready = read_frame::<FromWorker>(&mut stdout, &Limits::default()).unwrap().unwrap();
+    let FromWorker::Ready(ready) = ready.message else { panic!("{ready:?}") };
+    let worker = Pid::from_raw(ready.pid.cast_signed());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        kill(worker, signal).unwrap();
+    }
+    // Still there: it answers.
+    let bytes =
+        encode(&ToWorker::Load { model: "m@1".into(), dir: "/nowhere".into() }, &[], &Limits::default());
+    (&stdin).write_all(&bytes.unwrap()).unwrap();
+    let answer = read_frame::<FromWorker>(&mut stdout, &Limits::default()).unwrap().unwrap();
+    assert!(matches!(answer.message, FromWorker::Failed(_)));
+
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty(), "its end closes the pipe");
 }
