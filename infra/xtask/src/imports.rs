@@ -45,10 +45,11 @@ fn may_import(name: &str) -> Option<Ours> {
         }
         "springtide-planner" => &["springtide-core", "springtide-forecast"],
         "springtide-simulator" => &["springtide-core", "springtide-forecast", "springtide-planner"],
-        "springtide-control-plane"
-        | "springtide-node-agent"
-        | "springtide-autoscaler"
-        | "springtide-torch-worker" => LIBRARIES,
+        "springtide-torch-worker" => &["springtide-core", "springtide-worker-protocol"],
+        "springtide-node-agent" => {
+            &["springtide-broker", "springtide-core", "springtide-process", "springtide-worker-protocol"]
+        }
+        "springtide-control-plane" | "springtide-autoscaler" => LIBRARIES,
         "springtide" | "xtask" => return Some(Ours::Anything),
         _ if is_for_tests(name) => return Some(Ours::Anything),
         _ => return None,

@@ -49,7 +49,8 @@ pub fn run(args: &Args) -> Result<()> {
         setup::ensure(setup::Extent::Runtime)?;
         process::run(workspace::cargo().args(["build", "--release", "-p", "springtide-torch-worker"]))?;
     }
-    process::run(workspace::cargo().args(["build", "--release", "-p", "springtide"]))?;
+    // Every program that a benchmark starts; the torch worker is no default member.
+    process::run(workspace::cargo().args(["build", "--release", "--bins"]))?;
     let services = Services::start(args.name.servers())?;
     if let Some((service, reason)) = services.missing.first() {
         bail!("no {}: {reason}", service.name());

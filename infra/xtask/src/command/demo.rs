@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde::Deserialize;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -18,6 +18,8 @@ use tempfile::TempDir;
 const MODEL: &str = "shapes";
 const PROMPT: &str = "a red circle and a blue square on a yellow background";
 const IMAGES: &str = "4";
+/// Where the client commands look when they are told nothing else.
+const USUAL_PORT: u16 = 7860;
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Where the pictures go; git ignores it.
 const OUTPUTS: &str = "springtide-outputs";
@@ -36,7 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
     setup::ensure(setup::Extent::Runtime)?;
     eprintln!("building springtide and its torch worker (some minutes the first time)");
     process::run(workspace::cargo().args(["build", "-p", "springtide", "-p", "springtide-torch-worker"]))?;
-    let house = House::start()?;
+    let house = House::start(port(args)?)?;
     house.push_model()?;
     let out = workspace::path(OUTPUTS).join(format!("demo-{}", workspace::timestamp()));
     let job = house.submit(&args.prompt, &out)?;
@@ -79,10 +81,9 @@ struct House {
 }
 
 impl House {
-    fn start() -> Result<Self> {
+    fn start(port: u16) -> Result<Self> {
         let binary = workspace::target_dir().join("debug/springtide");
         let dir = tempfile::Builder::new().prefix("springtide-demo-").tempdir()?;
-        let port = free_port()?;
         let log = fs::File::create(dir.path().join("log"))?;
         let mut command = Command::new(&binary);
         command
@@ -135,6 +136,12 @@ impl House {
         serde_json::from_str(said.trim())
             .with_context(|| format!("springtide submit --json printed {said:?}"))
     }
+}
+
+/// A demo that stays up is best found where clients look; one that does not should be in nobody's way.
+fn port(args: &Args) -> Result<u16> {
+    let usual_is_free = TcpListener::bind(("127.0.0.1", USUAL_PORT)).is_ok();
+    if !args.once && usual_is_free { Ok(USUAL_PORT) } else { free_port() }
 }
 
 /// Whether the control plane takes jobs.

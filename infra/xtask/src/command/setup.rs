@@ -94,7 +94,8 @@ fn fetch(venv: &Path, extent: Extent) -> Result<()> {
         Extent::Runtime if !has_gpu => {
             say(&format!("{torch} without its GPU libraries, since there is no GPU"), "0.55 GB", "1.3 GB");
             pip_install(venv, &["--no-deps", &torch])?;
-            pip_install(venv, &[&loader_libraries(venv)?])?;
+            // Torch misses the rest of its packages: that is what is meant.
+            pip_install(venv, &["--no-warn-conflicts", &loader_libraries(venv)?])?;
         }
         Extent::Runtime => {
             say(&format!("{torch} with its GPU libraries"), "2.2 GB", "5 GB");
