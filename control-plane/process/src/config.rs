@@ -77,13 +77,15 @@ impl Layers {
 
     /// The section (or the one key) under a dotted name, read into the caller's type.
     ///
-    /// Every field of that type stands in `default.toml`, so none needs a default of its own.
+    /// Every field of that type stands in `default.toml`, so none needs a default of its own. Sizes come as numbers of
+    /// bytes, however they were written.
     pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
         let path: Vec<&str> = name.split('.').collect();
         let Some(value) = lookup(&self.values, &path) else {
             return Err(Error::Invalid(vec![self.unknown(name, &Origin::Default)]));
         };
-        serde_path_to_error::deserialize(value.clone()).map_err(|e| {
+        let value = self.shape.at(&path).map_or_else(|| value.clone(), |shape| shape.with_plain_sizes(value));
+        serde_path_to_error::deserialize(value).map_err(|e| {
             let inner = e.path().to_string();
             let key = if inner == "." { name.to_owned() } else { schema::join(name, &inner) };
             let origin = self.origin_of(&key);

@@ -89,6 +89,29 @@ impl Shape {
         }
     }
 
+    /// The value with each size as a number of bytes, so that a type that knows nothing of this file can read it.
+    pub(super) fn with_plain_sizes(&self, value: &Value) -> Value {
+        match (self, value) {
+            (Self::Leaf(Kind::Size), Value::String(text)) => {
+                let bytes = size::parse(text).and_then(|bytes| i64::try_from(bytes).ok());
+                bytes.map_or_else(|| value.clone(), Value::Integer)
+            }
+            (Self::Section(children) | Self::Records(children), Value::Table(table)) => {
+                let plain = |(name, value): (&String, &Value)| {
+                    let plain = children
+                        .get(name)
+                        .map_or_else(|| value.clone(), |shape| shape.with_plain_sizes(value));
+                    (name.clone(), plain)
+                };
+                Value::Table(table.iter().map(plain).collect())
+            }
+            (Self::Records(_), Value::Array(items)) => {
+                items.iter().map(|item| self.with_plain_sizes(item)).collect::<Vec<_>>().into()
+            }
+            _ => value.clone(),
+        }
+    }
+
     /// Makes a value of what an environment variable or a flag says.
     pub(super) fn read_text(&self, text: &str) -> Result<Value, String> {
         match self {

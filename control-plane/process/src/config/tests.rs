@@ -17,7 +17,6 @@ struct NodeExcerpt {
 #[derive(Debug, Deserialize, PartialEq)]
 struct Lane {
     name: String,
-    #[serde(with = "size")]
     gpu_memory_bytes: u64,
 }
 
@@ -199,4 +198,14 @@ fn a_file_that_is_missing_or_broken_is_named() {
 #[test]
 fn other_variables_are_left_alone() {
     load("", &[("SPRINGTIDE_SERVER", "http://x"), ("SPRINGTIDE_TEST_AMQP_URL", "amqp://x")], vec![]).unwrap();
+}
+
+#[test]
+fn every_example_that_ships_is_accepted() {
+    let configs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let files = std::fs::read_dir(configs).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
+        Layers::load(&Sources { file: Some(file.clone()), ..Sources::default() })
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
 }
