@@ -4,8 +4,28 @@
 //! both read; an adapter only says how a statement is run and how a transaction begins and ends. So the simulation,
 //! which runs on SQLite in memory, runs the SQL that is shipped.
 //!
+//! ```text
+//!   port        what the control plane asks, in its own words
+//!     │
+//!   sql_store   each method is one transaction
+//!     │
+//!   transaction submit · release · apply · reconcile · cancel · …   over a  connection  (statements, rows)
+//!     │                                                                        │
+//!   engine      who runs it: sqlite (a writer's thread, readers, or in line) · postgres (a pool, a group of writes)
+//! ```
+//!
 //! Only this crate names SQL. It knows nothing of HTTP, of the broker or of forecasts.
 
+mod connection;
+mod engine;
+mod group;
+mod migrations;
+mod open;
 pub mod port;
+mod sql_store;
+mod sqlite;
+mod transaction;
 
-pub use port::{Error, Store};
+pub use open::{Options, in_memory, open, open_sqlite};
+pub use port::{Error, Result, Store};
+pub use sqlite::SqliteOptions;

@@ -12,12 +12,12 @@ use springtide_core::task::{Moment, RetryPolicy};
 use springtide_core::wire::TaskEvent;
 use springtide_core::{JobId, ModelId, NodeId, TaskId, Timestamp};
 
-pub use admin::{Fence, ForecastRow, LaunchRow, Lease, LeaseRequest, ModelRow, TokenRow};
+pub use admin::{Commit, Fence, ForecastRow, LaunchRow, Lease, LeaseRequest, ModelRow, TokenRow};
 pub use job::{Idempotency, JobInput, JobSpec, NewJob, SourceRange, Submitted};
 pub use node::{NodeRow, NodeSighting};
 pub use release::{
-    Applied, BacklogRow, Cancelled, EventOutcome, FinishedRun, InFlight, LaneRoom, ReconcileAction, Reconciliation,
-    ReleaseNow, ReleaseRequest, ReleasedTask, StopRun, Sum,
+    Applied, BacklogRow, Cancelled, EventOutcome, FinishedRun, InFlight, LaneRoom, ReconcileAction,
+    Reconciliation, ReleaseNow, ReleaseRequest, ReleasedTask, StopRun, Sum,
 };
 pub use view::{AttemptRow, Cursor, JobFilter, JobRow, JobTimings, Page, TaskFilter, TaskRow};
 
@@ -81,7 +81,7 @@ pub trait Store: Send + Sync {
     async fn submit(&self, job: NewJob) -> Result<Submitted>;
     /// Cancels all tasks of a job that have not ended. Idempotent. Takes time in the number of released tasks only.
     async fn cancel(&self, job: JobId, now: Timestamp) -> Result<Cancelled>;
-    /// One job.
+    /// One job. Its input is left out where it is a long list.
     async fn job(&self, job: JobId) -> Result<JobRow>;
     /// The versions of these jobs, in the same order; `None`: there is none. For event streams.
     async fn job_versions(&self, jobs: &[JobId]) -> Result<Vec<Option<u64>>>;
@@ -126,7 +126,8 @@ pub trait Store: Send + Sync {
     // Nodes.
 
     /// Notes what was heard of nodes (incarnation, lane, slots, emptiness); returns their rows.
-    async fn sight_nodes(&self, fence: &Fence, seen: &[NodeSighting], now: Timestamp) -> Result<Vec<NodeRow>>;
+    async fn sight_nodes(&self, fence: &Fence, seen: &[NodeSighting], now: Timestamp)
+    -> Result<Vec<NodeRow>>;
     /// Drain, undrain, retire, lost, gone. `fence`: needed for `Retire` and `Silent`.
     async fn change_node(
         &self,
@@ -159,7 +160,8 @@ pub trait Store: Send + Sync {
     /// Takes, renews or gives up a lease. The token grows each time that the holder changes.
     async fn lease(&self, request: &LeaseRequest) -> Result<Lease>;
 
-    /// Writes a launch: an autoscaler's intent. A new request under the id of an old one is a conflict.
+    /// Writes a launch: an autoscaler's intent. Another pool or another `request` in the body than the stored launch has,
+    /// and opening a closed one again, are conflicts.
     async fn put_launch(&self, fence: Option<&Fence>, launch: LaunchRow) -> Result<LaunchRow>;
     /// Launches that are not closed, and those closed since.
     async fn launches(&self, closed_since: Timestamp) -> Result<Vec<LaunchRow>>;
@@ -175,6 +177,6 @@ pub trait Store: Send + Sync {
     async fn check_writable(&self) -> Result<()>;
     /// Forgets idempotency keys older than `before`.
     async fn forget_idempotency(&self, before: Timestamp) -> Result<u64>;
-    /// How long transactions took lately and how many commands each served; for metrics. Drains what it returns.
-    fn take_latencies(&self) -> Vec<std::time::Duration>;
+    /// How long commits took lately and how many commands each served; for metrics. Drains what it returns.
+    fn take_commits(&self) -> Vec<Commit>;
 }

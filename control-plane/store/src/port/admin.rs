@@ -57,7 +57,7 @@ pub struct LeaseRequest {
 /// A lease as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Who has it.
+    /// Who has it; empty: it was given up.
     pub holder: String,
     /// Grows each time that the holder changes.
     pub token: u64,
@@ -91,4 +91,13 @@ pub struct ForecastRow {
     pub device: Device,
     /// In the form of the forecast's crate.
     pub body: Value,
+}
+
+/// A commit, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// How long it took, from its begin until it was durable.
+    pub took: Duration,
+    /// How many commands shared it.
+    pub commands: u32,
 }

@@ -7,7 +7,7 @@ use springtide_core::{JobId, LaneName, ModelId, NodeId, Priority, RunId, TaskErr
 
 use super::JobSpec;
 
-/// A job as it stands. `spec.input` may be left out of lists (then it is `JobInput::Each(vec![])`).
+/// A job as it stands. `spec.input` is left out of lists, and where it is long (then it is `JobInput::Each(vec![])`).
 #[derive(Clone, Debug)]
 pub struct JobRow {
     /// Its id.
@@ -103,6 +103,8 @@ pub struct AttemptRow {
     pub charged: bool,
     /// What was said.
     pub message: String,
+    /// The last lines that the worker wrote, when it died.
+    pub stderr_tail: String,
 }
 
 /// Which jobs.
