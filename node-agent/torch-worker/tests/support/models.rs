@@ -20,6 +20,12 @@ pub fn parity() -> Option<PathBuf> {
     made_by(&sources, "parity")
 }
 
+/// The model that ships.
+pub fn shapes() -> Option<PathBuf> {
+    let dir = root().join("configs/models/shapes");
+    dir.join("model.toml").exists().then_some(dir)
+}
+
 /// TorchScript files of all kinds: see `tests/scripts.py`.
 pub fn scripts() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts.py");
