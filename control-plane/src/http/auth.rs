@@ -124,7 +124,11 @@ fn read(rows: Vec<TokenRow>) -> Vec<Token> {
             tracing::error!(token = row.name, "a token's hash is no SHA-256; nobody can use it");
         }
         // One that can't be read still means that tokens are needed.
-        Token { hash: hash.unwrap_or_default(), scopes: hash.map_or_else(Vec::new, |_| row.scopes), name: row.name }
+        Token {
+            hash: hash.unwrap_or_default(),
+            scopes: hash.map_or_else(Vec::new, |_| row.scopes),
+            name: row.name,
+        }
     };
     rows.into_iter().map(token).collect()
 }

@@ -64,9 +64,7 @@ async fn read(request: Request, api: &Shared) -> Result<Bytes> {
 }
 
 async fn read_within(request: Request, limit_bytes: usize, time: Duration) -> Result<Bytes> {
-    let too_large = || {
-        Refusal::new(Kind::TooLarge, format!("the body is larger than {limit_bytes} bytes"))
-    };
+    let too_large = || Refusal::new(Kind::TooLarge, format!("the body is larger than {limit_bytes} bytes"));
     if content_length(request.headers()).is_some_and(|length| length > limit_bytes as u64) {
         return Err(too_large());
     }
@@ -127,10 +125,11 @@ fn check_content_type(headers: &HeaderMap) -> Result<()> {
 
 /// Reads JSON into a type. What is no JSON is said to be so by line and column; a field that does not fit, by its name.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
-    // The way that names fields is slower; it is taken only to explain a failure.
-    let Err(plain) = serde_json::from_slice::<T>(body) else {
-        return serde_json::from_slice(body).map_err(|error| fault(&error));
+    let plain = match serde_json::from_slice::<T>(body) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
     };
+    // The way that names fields is slower; it is taken only to explain a failure.
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
         // Only what follows the document was wrong.
@@ -147,7 +146,10 @@ fn fault(error: &serde_json::Error) -> Refusal {
 }
 
 /// Does work that takes time in the size of a body, off the async threads where it is large.
-pub async fn heavy<T: Send + 'static>(body_bytes: usize, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub async fn heavy<T: Send + 'static>(
+    body_bytes: usize,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     if body_bytes < HEAVY_BYTES {
         return work();
     }
@@ -155,4 +157,63 @@ pub async fn heavy<T: Send + 'static>(body_bytes: usize, work: impl FnOnce() -> 
         tracing::error!(%error, "checking a body failed");
         Err(Refusal::new(Kind::Internal, "the body could not be checked; the service's log says more"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[allow(dead_code)]
+        inner: Inner,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[allow(dead_code)]
+        number: u32,
+    }
+
+    #[test]
+    fn each_fault_names_its_place() {
+        let cases = [
+            (r#"{"inner": {"number": -1}}"#, 422, Some("/inner/number"), "u32"),
+            (r#"{"inner": {"numbr": 1}}"#, 422, Some("/inner/numbr"), "numbr"),
+            (r#"{"inner": {"number": NaN}}"#, 400, Some("/inner/number"), "line 1 column 22"),
+            (r#"{"inner": {"number": 1"#, 400, Some("/inner"), "line 1"),
+            (r#"{"inner": {"number": 1}} x"#, 400, None, "trailing"),
+            ("", 400, Some(""), "EOF"),
+        ];
+        for (body, status, pointer, word) in cases {
+            let problem = parse::<Outer>(body.as_bytes()).unwrap_err().problem();
+            assert_eq!((problem.status, problem.pointer.as_deref()), (status, pointer), "{body}");
+            assert!(problem.detail.contains(word), "{body}: {}", problem.detail);
+        }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(parse::<serde_json::Value>(deep.as_bytes()).unwrap_err().kind(), Kind::Malformed);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit() {
+        let request = |body: &'static str| Request::new(Body::from(body));
+        let time = Duration::from_secs(1);
+        assert_eq!(read_within(request("12345"), 5, time).await.unwrap(), "12345");
+        assert_eq!(read_within(request("123456"), 5, time).await.unwrap_err().kind(), Kind::TooLarge);
+        let pieces = futures::stream::iter(["12", "34", "5"].map(Ok::<_, std::io::Error>));
+        let body = Request::new(Body::from_stream(pieces));
+        assert_eq!(read_within(body, 5, time).await.unwrap(), "12345");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let never = futures::stream::pending::<Result<Bytes, std::io::Error>>();
+        let request = Request::new(Body::from_stream(never));
+        let refusal = read_within(request, 5, Duration::from_secs(30)).await.unwrap_err();
+        assert_eq!(refusal.kind(), Kind::Timeout);
+    }
 }

@@ -60,9 +60,11 @@ impl Kind {
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "This contradicts what is stored"),
             Self::Fenced => (StatusCode::CONFLICT, "fenced", "The lease is held by another"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large"),
-            Self::MediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "This content type is not taken")
-            }
+            Self::MediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "This content type is not taken",
+            ),
             Self::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "A field is wrong"),
             Self::IdempotencyConflict => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -198,7 +200,10 @@ impl From<object_store::Error> for Refusal {
         if is_full(&error) {
             return Self::new(Kind::Full, "the object store has no room left");
         }
-        Self::new(Kind::Unavailable, "the object store can't be used for the moment; the service's log says more")
+        Self::new(
+            Kind::Unavailable,
+            "the object store can't be used for the moment; the service's log says more",
+        )
     }
 }
 

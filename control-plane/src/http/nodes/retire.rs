@@ -1,0 +1,43 @@
+//! `POST /v1/nodes/{id}/retire`: commits, before the cloud is asked, that a node is terminated.
+
+use axum::Json as Reply;
+use axum::extract::State;
+use springtide_core::NodeId;
+use springtide_core::api::{NodeView, RetireNode};
+use springtide_core::node::{NodeEvent, NodeState};
+use springtide_store::port::Fence;
+
+use super::change;
+use crate::http::Shared;
+use crate::http::auth::{Allowed, Operate};
+use crate::http::body::Json;
+use crate::http::params::Id;
+use crate::http::problem::{Kind, Refusal, Result};
+
+/// Commits that a node is about to be terminated. Irreversible, fenced by a lease; the node has to be empty or lost, or
+/// past the deadline of its drain.
+#[utoipa::path(
+    post,
+    path = "/v1/nodes/{id}/retire",
+    tag = "nodes",
+    params(("id" = String, Path, description = "The node")),
+    request_body = RetireNode,
+    responses((status = 200, description = "The node", body = NodeView)),
+)]
+pub async fn retire(
+    State(api): State<Shared>,
+    _: Allowed<Operate>,
+    Id(id): Id<NodeId>,
+    Json(RetireNode { lease, token }): Json<RetireNode>,
+) -> Result<Reply<NodeView>> {
+    let app = &api.app;
+    let now = app.now();
+    let node = app.store.nodes(now).await?.into_iter().find(|row| row.id == id);
+    if let Some(NodeState::Draining { until, .. }) = node.map(|row| row.state)
+        && until > now
+    {
+        let detail = format!("the node `{id}` drains until {until}; retire it when it is empty, or then");
+        return Err(Refusal::new(Kind::Conflict, detail));
+    }
+    change(app, &id, NodeEvent::Retire, Some(&Fence { name: lease, token })).await.map(Reply)
+}
