@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use crate::error::Error;
 use crate::inbox::Inbox;
 
-/// A channel of an adapter, as a delivery sees it. Each consumer has one of its own; it is closed when the consumer and
-/// all its deliveries are gone, and the broker then gives what was not acked to somebody else.
+/// A channel of an adapter, as a delivery sees it. Each consumer has one of its own. It is closed with its consumer, or,
+/// if that was cancelled, when the last delivery is gone; the broker then gives what was not acked to somebody else.
 pub(crate) trait Channel: Send + Sync {
     /// Acks one delivery, or it and all before it. Does not wait for the broker.
     fn ack(&self, tag: u64, reach: Reach) -> Result<(), Error>;
@@ -24,7 +24,7 @@ pub(crate) enum Reach {
     Through,
 }
 
-/// A consumer's hold on its adapter. Dropped: the consumer ends as by `cancel`, without waiting.
+/// A consumer's hold on its adapter. Dropped without a cancel, the consumer's channel is closed.
 #[async_trait]
 pub(crate) trait Control: Send + Sync {
     async fn cancel(&mut self) -> Result<(), Error>;
@@ -32,9 +32,9 @@ pub(crate) trait Control: Send + Sync {
 
 /// A message that waits to be acked.
 ///
-/// Dropped without an ack it stays with this process, and counts against the prefetch, until its channel is closed:
-/// by a lost connection, or when the [`Consumer`] and all its deliveries are gone. Then the broker delivers it again,
-/// marked as redelivered.
+/// Dropped without an ack it stays with this process, and counts against the prefetch, until its channel is closed: by a
+/// lost connection, with its [`Consumer`], or, if that was cancelled, when the consumer and all its deliveries are gone.
+/// Then the broker delivers it again, marked as redelivered.
 pub struct Delivery<M> {
     /// The message.
     pub message: M,
@@ -81,7 +81,7 @@ impl<M: fmt::Debug> fmt::Debug for Delivery<M> {
 /// Takes messages from a queue. Survives lost connections: what was delivered before one is stale, what comes after is
 /// not. The prefetch bounds the deliveries of the present channel; whoever still works on stale ones counts them too.
 ///
-/// Dropped, it takes no more; deliveries that are held can still be acked.
+/// Dropped without a [`cancel`](Self::cancel), it hands back all that was not acked: its deliveries are stale.
 pub struct Consumer<M> {
     control: Box<dyn Control>,
     inbox: Arc<Inbox<M>>,
@@ -120,10 +120,10 @@ impl<M> Consumer<M> {
 
     /// Stops consuming and waits until the broker has agreed. From then on nothing new is delivered: what is held is
     /// what was taken before and what [`next`](Self::next) still gives until it is `None`, which it does without
-    /// waiting. All of it can still be acked.
+    /// waiting. All of it can still be acked, also after the consumer is dropped.
     ///
     /// Without a connection it is done at once: the broker ends a consumer whose connection is lost. After an error
-    /// (the broker did not answer in time) the channel is closed and what is held is stale.
+    /// (the broker did not answer in time) drop the consumer; what is held is then stale.
     pub async fn cancel(&mut self) -> Result<(), Error> {
         self.control.cancel().await
     }

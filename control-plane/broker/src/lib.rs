@@ -7,7 +7,7 @@
 //!   leader  ──send──────► EventBus: desired states (direct) ──► the agents of one node
 //! ```
 //!
-//! [`TaskQueue`] and [`EventBus`] are the ports; `connect` opens RabbitMQ behind them, and [`Memory`] is the same
+//! [`TaskQueue`] and [`EventBus`] are the ports; [`connect`] opens RabbitMQ behind them, and [`Memory`] is the same
 //! inside one process, for `springtide up` and for simulations under tokio's paused clock. One contract suite
 //! (`tests/contract.rs`) holds for both.
 //!
@@ -15,7 +15,7 @@
 //! know the store, and no type of the AMQP client crosses its boundary.
 //!
 //! What a caller can rely on, and on what not:
-//! - `connect` returns at once. Everything reconnects by itself, for ever; an operation that can't be done now waits
+//! - [`connect`] returns at once. Everything reconnects by itself, for ever; an operation that can't be done now waits
 //!   for its time limit and then says what it waited for.
 //! - An `Ok` of a publication means that the broker has it on disk (where it is persistent). An `Err` may still have
 //!   arrived, see [`Error::may_have_arrived`].
@@ -31,6 +31,7 @@ mod inbox;
 pub mod memory;
 pub mod names;
 mod port;
+mod rabbit;
 
 pub use config::{Config, InvalidConfig};
 pub use delivery::{Consumer, Delivery, Subscription};
@@ -38,3 +39,4 @@ pub use error::Error;
 pub use health::{Counters, Health, Link};
 pub use memory::{Faults, Memory};
 pub use port::{Broker, ConsumeOptions, EventBus, Publication, QueueDepth, TaskQueue};
+pub use rabbit::connect;

@@ -86,7 +86,7 @@ impl Memory {
             timeout: self.timeout,
         });
         let tasks = Arc::clone(&client);
-        (Broker { tasks, events: client, health, counters }, ClientId(id))
+        (Broker { tasks, events: client, health, counters, lifetime: None }, ClientId(id))
     }
 
     /// Changes what goes wrong from now on.

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::delivery::{Consumer, Subscription};
 use crate::error::Error;
 use crate::health::{Counters, Health};
+use crate::rabbit::Lifetime;
 
 /// A process's way to the broker. Cheap to clone.
 #[derive(Clone)]
@@ -24,6 +25,19 @@ pub struct Broker {
     pub health: watch::Receiver<Health>,
     /// What has been counted since the start.
     pub counters: Arc<Counters>,
+    /// The tasks behind it; none in memory.
+    pub(crate) lifetime: Option<Arc<Lifetime>>,
+}
+
+impl Broker {
+    /// Says goodbye to the broker: what was acked and published is written, then the connections are closed. Consumers
+    /// end. Without it the last acks of a process may get lost, and come again as redeliveries.
+    pub async fn close(&self, limit: Duration) -> Result<(), Error> {
+        match &self.lifetime {
+            Some(lifetime) => lifetime.end(limit).await,
+            None => Ok(()),
+        }
+    }
 }
 
 impl std::fmt::Debug for Broker {

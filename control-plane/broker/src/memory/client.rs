@@ -200,7 +200,7 @@ impl<M: DeserializeOwned + Send + 'static> Sink for InboxSink<M> {
     }
 }
 
-/// Keeps a consumer's subscription; cancelled or dropped, it ends it.
+/// Keeps a consumer's subscription.
 struct MemoryControl {
     server: Arc<Server>,
     subscription: u64,
@@ -209,28 +209,24 @@ struct MemoryControl {
     close: Box<dyn Fn() + Send + Sync>,
 }
 
-impl MemoryControl {
-    fn end(&mut self) {
+#[async_trait]
+impl Control for MemoryControl {
+    async fn cancel(&mut self) -> Result<(), Error> {
         let record = self.server.with(|state, _| state.subscriptions.remove(&self.subscription));
         if let Some(channel) = record.and_then(|record| record.channel) {
             channel.cancel();
             self.channel = Some(channel);
         }
         (self.close)();
-    }
-}
-
-#[async_trait]
-impl Control for MemoryControl {
-    async fn cancel(&mut self) -> Result<(), Error> {
-        self.end();
         Ok(())
     }
 }
 
 impl Drop for MemoryControl {
     fn drop(&mut self) {
-        self.end();
+        // Nothing is left to end after a cancel.
+        self.server.with(|state, garbage| state.end(&self.server, self.subscription, garbage));
+        (self.close)();
     }
 }
 

@@ -220,6 +220,19 @@ impl State {
         self.channels.get(&channel).map(|record| record.queue.clone())
     }
 
+    /// Ends a subscription and hands what it held to others.
+    pub(super) fn end(&mut self, server: &Arc<Server>, id: u64, garbage: &mut Garbage) {
+        let channel = self.subscriptions.get(&id).and_then(|subscription| subscription.channel.as_ref());
+        let queue = channel.and_then(|channel| self.queue_of(channel.id));
+        self.detach(id, garbage);
+        if let Some(subscription) = self.subscriptions.remove(&id) {
+            garbage.push(Box::new(subscription.sink));
+        }
+        if let Some(queue) = queue {
+            self.pump(server, &queue, garbage);
+        }
+    }
+
     /// Closes a subscription's channel; what it held goes back. Does not pump.
     pub(super) fn detach(&mut self, id: u64, garbage: &mut Garbage) {
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };

@@ -21,7 +21,7 @@ fn id(message: &EventMessage) -> u64 {
 const EIGHT: NonZeroU16 = NonZeroU16::new(8).unwrap();
 
 /// Sends 200 markers through a broker with faults and tells what came out, which clock and all.
-async fn run(seed: u64) -> Vec<(u64, bool, Duration)> {
+async fn exchange(seed: u64) -> Vec<(u64, bool, Duration)> {
     let faults = Faults {
         spurious_redelivered: 0.1,
         lost_confirm: 0.1,
@@ -45,23 +45,23 @@ async fn run(seed: u64) -> Vec<(u64, bool, Duration)> {
         while sender.events.publish_events(&[marker(u64::MAX)]).await[0].is_err() {}
     };
     let receiving = async {
-        let mut seen = Vec::new();
+        let mut came = Vec::new();
         while let Some(delivery) = consumer.next().await {
             let number = id(&delivery.message);
-            seen.push((number, delivery.redelivered, start.elapsed()));
+            came.push((number, delivery.redelivered, start.elapsed()));
             let _ = delivery.ack();
             if number == u64::MAX {
                 break;
             }
         }
-        seen
+        came
     };
     tokio::join!(sending, receiving).1
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_faults_nothing_that_was_confirmed_is_lost() {
-    let seen = run(7).await;
+    let seen = exchange(7).await;
     for number in 0..200 {
         assert!(seen.iter().any(|(seen, ..)| *seen == number), "{number} is lost");
     }
@@ -71,8 +71,8 @@ async fn with_faults_nothing_that_was_confirmed_is_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn the_same_seed_gives_the_same_run() {
-    assert_eq!(run(1).await, run(1).await);
-    assert_ne!(run(1).await, run(2).await);
+    assert_eq!(exchange(1).await, exchange(1).await);
+    assert_ne!(exchange(1).await, exchange(2).await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,352 @@
+//! One consumer: a task that subscribes, decodes, and subscribes again whenever the broker or the network ends it.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{FutureExt as _, StreamExt as _};
+use lapin::message::Delivery as RawDelivery;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use serde::de::DeserializeOwned;
+use springtide_core::{LaneName, NodeId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::Lifetime;
+use super::backoff::Backoff;
+use super::channel::RabbitChannel;
+use super::link::{Link, Session};
+use super::parcel::Parcel;
+use super::publisher::Publisher;
+use super::topology;
+use crate::codec::{self, Unreadable};
+use crate::delivery::{Channel as _, Control, Delivery};
+use crate::error::Error;
+use crate::health::Counters;
+use crate::inbox::Inbox;
+use crate::names;
+
+/// Unreadable messages are buried together, so many at most.
+const BURIED_AT_ONCE: usize = 64;
+
+/// What is consumed.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    Lane(LaneName),
+    Events,
+    Heartbeats,
+    Node(NodeId),
+}
+
+impl Source {
+    fn describe(&self) -> String {
+        match self {
+            Self::Lane(lane) => names::lane_queue(lane),
+            Self::Events => names::EVENTS.to_owned(),
+            Self::Heartbeats => names::HEARTBEATS.to_owned(),
+            Self::Node(node) => format!("{} of node {node}", names::NODES),
+        }
+    }
+}
+
+/// What it takes to consume.
+pub(super) struct Work {
+    pub(super) source: Source,
+    pub(super) prefetch: NonZeroU16,
+    pub(super) priority: i32,
+    pub(super) link: Link,
+    pub(super) publisher: Publisher,
+    pub(super) counters: Arc<Counters>,
+    pub(super) limit: Duration,
+    pub(super) backoff: Backoff,
+    pub(super) stop: CancellationToken,
+}
+
+/// Ends a consumer. The answer brings its channel, which stays open while somebody has it.
+type Cancel = oneshot::Sender<Result<Option<Arc<RabbitChannel>>, Error>>;
+
+/// Why a subscription has ended.
+enum End {
+    /// The consumer's owner wanted it so.
+    Finished,
+    /// Begin again.
+    Lost(String),
+}
+
+impl Work {
+    /// Consumes until the other end of `cancels` is dropped or used. Says once how the first subscription went.
+    pub(super) async fn run<M: DeserializeOwned>(
+        mut self,
+        inbox: Arc<Inbox<M>>,
+        mut cancels: mpsc::Receiver<Cancel>,
+        started: oneshot::Sender<Result<(), Error>>,
+    ) {
+        let mut started = Some(started);
+        loop {
+            let session = tokio::select! {
+                () = self.stop.cancelled() => break,
+                cancel = cancels.recv() => {
+                    answer(cancel, Ok(None));
+                    break;
+                }
+                session = self.link.wait() => match session {
+                    Some(session) => session,
+                    None => break,
+                },
+            };
+            let reason = match timeout(self.limit, self.subscribe(&session)).await {
+                Ok(Ok((channel, stream))) => {
+                    self.counters.count_subscription();
+                    if let Some(started) = started.take() {
+                        // Whoever asked may have left; the cancel channel tells.
+                        let _ = started.send(Ok(()));
+                    }
+                    match self.pump(&inbox, &mut cancels, Arc::clone(&channel), stream).await {
+                        End::Finished => break,
+                        End::Lost(reason) => {
+                            // Should it be open still (the broker cancelled the consumer), what is held through it would
+                            // come on top of what the next one gets.
+                            let _ = timeout(self.limit, channel.0.close(200, "consuming anew".into())).await;
+                            drop(inbox.clear());
+                            reason
+                        }
+                    }
+                }
+                Ok(Err(error @ Error::Refused { .. })) if started.is_some() => {
+                    if let Some(started) = started.take() {
+                        let _ = started.send(Err(error));
+                    }
+                    break;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the broker did not answer".to_owned(),
+            };
+            let pause = self.backoff.pause();
+            tracing::warn!(
+                queue = self.source.describe(),
+                reason,
+                retry_s = pause.as_secs_f64(),
+                "consuming again"
+            );
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+                cancel = cancels.recv() => {
+                    answer(cancel, Ok(None));
+                    break;
+                }
+            }
+        }
+        inbox.close();
+    }
+
+    async fn subscribe(&self, session: &Session) -> Result<(Arc<RabbitChannel>, lapin::Consumer), Error> {
+        if let Source::Lane(lane) = &self.source {
+            session.ensure_lane(lane).await?;
+        }
+        let channel = topology::open(&session.connection).await?;
+        let what = self.source.describe();
+        let no = |error: lapin::Error| topology::refused(&format!("to consume {what}"), &error);
+        let queue = match &self.source {
+            Source::Lane(lane) => names::lane_queue(lane),
+            Source::Events => names::EVENTS.to_owned(),
+            Source::Heartbeats => topology::declare_own(&channel, names::HEARTBEATS, None).await?,
+            Source::Node(node) => topology::declare_own(&channel, names::NODES, Some(node)).await?,
+        };
+        channel.basic_qos(self.prefetch.get(), BasicQosOptions { global: false }).await.map_err(no)?;
+        let mut arguments = FieldTable::default();
+        if self.priority != 0 {
+            arguments.insert("x-priority".into(), AMQPValue::LongInt(self.priority));
+        }
+        let options = BasicConsumeOptions::default();
+        let stream =
+            channel.basic_consume(queue.into(), "".into(), options, arguments).await.map_err(|error| {
+                if let Source::Lane(lane) = &self.source {
+                    session.forget_lane(lane);
+                }
+                no(error)
+            })?;
+        Ok((Arc::new(RabbitChannel(channel)), stream))
+    }
+
+    /// Hands deliveries on until the subscription ends.
+    async fn pump<M: DeserializeOwned>(
+        &self,
+        inbox: &Inbox<M>,
+        cancels: &mut mpsc::Receiver<Cancel>,
+        channel: Arc<RabbitChannel>,
+        mut stream: lapin::Consumer,
+    ) -> End {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return End::Finished,
+                cancel = cancels.recv() => {
+                    let Some(cancel) = cancel else {
+                        // Dropped. Closed without a cancel before, so that what goes back to the queue is there before
+                        // the next consumer gets anything.
+                        let _ = timeout(self.limit, channel.0.close(200, "done".into())).await;
+                        return End::Finished;
+                    };
+                    let cancelled = self.cancel(inbox, &channel, stream).await;
+                    answer(Some(cancel), cancelled.map(|()| Some(channel)));
+                    return End::Finished;
+                }
+                next = stream.next() => match next {
+                    Some(Ok(raw)) => {
+                        if let Err(reason) = self.hand_on(inbox, &channel, &mut stream, raw).await {
+                            return End::Lost(reason);
+                        }
+                    }
+                    Some(Err(error)) => return End::Lost(error.to_string()),
+                    None => return End::Lost("the broker cancelled the consumer".to_owned()),
+                }
+            }
+        }
+    }
+
+    /// Cancels, waits for the broker's agreement, and hands on what was under way.
+    async fn cancel<M: DeserializeOwned>(
+        &self,
+        inbox: &Inbox<M>,
+        channel: &Arc<RabbitChannel>,
+        mut stream: lapin::Consumer,
+    ) -> Result<(), Error> {
+        let cancelling = channel.0.basic_cancel(stream.tag(), BasicCancelOptions { nowait: false });
+        match timeout(self.limit, cancelling).await {
+            Ok(Ok(())) => {
+                while let Some(Ok(raw)) = stream.next().await {
+                    if let Err(reason) = self.hand_on(inbox, channel, &mut stream, raw).await {
+                        tracing::warn!(
+                            queue = self.source.describe(),
+                            reason,
+                            "the connection was lost while cancelling"
+                        );
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            // The channel is gone and the consumer with it.
+            Ok(Err(_)) => Ok(()),
+            Err(_) => {
+                let _ = timeout(self.limit, channel.0.close(200, "cancelling".into())).await;
+                Err(self.link.late("the broker to cancel a consumer", self.limit))
+            }
+        }
+    }
+
+    /// Puts a delivery into the inbox. Unreadable ones are buried first, together with those right behind them: an ack
+    /// of what comes after may cover them, so they have to be safe by then.
+    async fn hand_on<M: DeserializeOwned>(
+        &self,
+        inbox: &Inbox<M>,
+        channel: &Arc<RabbitChannel>,
+        stream: &mut lapin::Consumer,
+        raw: RawDelivery,
+    ) -> Result<(), String> {
+        let mut unreadable = Vec::new();
+        let mut next = Some(raw);
+        while let Some(raw) = next.take() {
+            match codec::decode(&raw.data) {
+                Ok(message) => {
+                    self.bury(channel, std::mem::take(&mut unreadable)).await?;
+                    let RawDelivery { delivery_tag: tag, redelivered, .. } = raw;
+                    let channel = Arc::clone(channel) as Arc<dyn crate::delivery::Channel>;
+                    inbox.put(Delivery { message, redelivered, tag, channel });
+                }
+                Err(why) => {
+                    unreadable.push((raw, why));
+                    if unreadable.len() < BURIED_AT_ONCE
+                        && let Some(Some(Ok(raw))) = stream.next().now_or_never()
+                    {
+                        next = Some(raw);
+                    }
+                }
+            }
+        }
+        self.bury(channel, unreadable).await
+    }
+
+    /// Keeps unreadable messages in `springtide.dead`, then acks them. Tries for as long as the channel lives.
+    async fn bury(
+        &self,
+        channel: &Arc<RabbitChannel>,
+        unreadable: Vec<(RawDelivery, Unreadable)>,
+    ) -> Result<(), String> {
+        let mut left = unreadable;
+        let origin = self.source.describe();
+        while !left.is_empty() {
+            let parcels = left.iter().map(|(raw, why)| Ok(Parcel::dead(&origin, raw.data.clone(), why)));
+            let fates = self.publisher.publish(parcels.collect()).await;
+            let tried = left.len();
+            let mut kept = Vec::new();
+            for ((raw, why), fate) in left.into_iter().zip(fates) {
+                match fate {
+                    Ok(()) => {
+                        tracing::error!(
+                            queue = origin,
+                            reason = why.reason,
+                            "kept an unreadable message in {}",
+                            names::DEAD
+                        );
+                        let _ = channel.ack(raw.delivery_tag, crate::delivery::Reach::One);
+                    }
+                    Err(error) => {
+                        tracing::warn!(queue = origin, %error, "an unreadable message can't be kept yet");
+                        kept.push((raw, why));
+                    }
+                }
+            }
+            self.counters.count_unreadable(tried - kept.len());
+            left = kept;
+            if !left.is_empty() {
+                if !channel.is_open() {
+                    return Err("the channel is closed".to_owned());
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn answer(cancel: Option<Cancel>, with: Result<Option<Arc<RabbitChannel>>, Error>) {
+    if let Some(cancel) = cancel {
+        // Whoever asked has stopped waiting.
+        let _ = cancel.send(with);
+    }
+}
+
+/// The owner's side of a consumer.
+pub(super) struct RabbitControl {
+    pub(super) cancels: mpsc::Sender<Cancel>,
+    /// After a cancel: keeps the channel open while the consumer lives.
+    pub(super) channel: Option<Arc<RabbitChannel>>,
+    pub(super) link: Link,
+    pub(super) limit: Duration,
+    /// Consumers keep the connections alive.
+    pub(super) _lifetime: Arc<Lifetime>,
+}
+
+#[async_trait]
+impl Control for RabbitControl {
+    async fn cancel(&mut self) -> Result<(), Error> {
+        let (sender, answer) = oneshot::channel();
+        if self.cancels.send(sender).await.is_err() {
+            return Ok(());
+        }
+        // The task has its own, shorter limit, and may have to bury something first.
+        match timeout(self.limit * 3, answer).await {
+            Ok(Ok(result)) => {
+                self.channel = result?;
+                Ok(())
+            }
+            Ok(Err(_)) => Ok(()),
+            Err(_) => Err(self.link.late("a consumer to end", self.limit * 3)),
+        }
+    }
+}
