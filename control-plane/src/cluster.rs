@@ -117,8 +117,8 @@ impl App {
             metrics.slots.with_label_values(&[lane.name.as_str()]).set(i64::from(lane.slots));
         }
         metrics.unreadable.set(self.parts.broker.counters.unreadable() as i64);
-        for latency in self.store.take_latencies() {
-            metrics.store_seconds.with_label_values(&["commit"]).observe(latency.as_secs_f64());
+        for commit in self.store.take_commits() {
+            metrics.store_seconds.with_label_values(&["commit"]).observe(commit.took.as_secs_f64());
         }
         Ok(())
     }

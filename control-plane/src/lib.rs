@@ -27,7 +27,9 @@ pub mod random;
 pub mod registry;
 pub mod rubbish;
 pub mod service;
+pub mod start;
 
 pub use app::{App, Parts};
 pub use config::Config;
 pub use service::Service;
+pub use start::main;

@@ -1,0 +1,7 @@
+//! The control plane's process: see the library for what it does.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    springtide_control_plane::main()
+}
