@@ -1,3 +1,7 @@
-//! The user's binary: the whole of Springtide on a laptop, and the client commands.
+//! The user's binary; see the library beside it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    springtide::main()
+}

@@ -91,7 +91,10 @@ impl JobEvents {
 
     /// The job that an event carries. Other events may come to exist; they are passed over.
     fn read(&mut self, event: Event) -> Option<Result<JobView, Error>> {
-        self.last_id = event.id.filter(|id| !id.is_empty());
+        // Events that tell progress only have no id: the server goes on after the last one that had.
+        if let Some(id) = event.id.filter(|id| !id.is_empty()) {
+            self.last_id = Some(id);
+        }
         if !matches!(event.name.as_str(), "" | "job" | "message") {
             return None;
         }

@@ -10,6 +10,8 @@ use springtide_core::job::JobStatus;
 use crate::http::Call;
 use crate::{Client, Error};
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// What goes with a job that is posted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubmitOptions {
@@ -35,7 +37,7 @@ impl Client {
         let key = options.idempotency_key.clone().unwrap_or_else(|| self.http.random.key());
         let wait_s = Some(options.wait.as_secs_f64()).filter(|wait| *wait > 0.0);
         let mut call = Call::post(&["v1", "jobs"]).query("wait_s", wait_s).json(job)?.harmless();
-        call.headers.push((HeaderName::from_static("idempotency-key"), key));
+        call.headers.push((IDEMPOTENCY_KEY, key));
         call.waits = options.wait;
         self.http.json(&call).await
     }
@@ -80,6 +82,8 @@ impl Client {
 
     /// A new job of the failed tasks of this one.
     pub async fn retry(&self, job: JobId) -> Result<JobView, Error> {
-        self.http.json(&Call::post(&["v1", "jobs", &job.to_string(), "retry"])).await
+        let mut call = Call::post(&["v1", "jobs", &job.to_string(), "retry"]).harmless();
+        call.headers.push((IDEMPOTENCY_KEY, self.http.random.key()));
+        self.http.json(&call).await
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions, not in what they call")]
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::StreamExt;
 use serde_json::{Value, json};
-use springtide_client::{Client, Error, JobFilter, Options, RetryPolicy, SubmitOptions};
+use springtide_client::{Client, Error, JobFilter, Options, Package, RetryPolicy, SubmitOptions};
 use springtide_core::JobId;
 use springtide_core::api::{OutputView, SubmitJob};
 use springtide_core::job::JobStatus;
@@ -106,10 +107,15 @@ async fn what_is_not_harmless_is_not_repeated() {
         StatusCode::SERVICE_UNAVAILABLE
     };
     let client = serve(Router::new().fallback(handler).with_state(seen.clone())).await;
-    assert_eq!(client.retry(id()).await.unwrap_err().status(), Some(503));
+    let dir = tempfile::tempdir().unwrap();
+    let package = double(dir.path());
+    assert_eq!(client.push_model(&package, |_| {}).await.unwrap_err().status(), Some(503));
     assert_eq!(seen.count(), 1);
+    let attempts = RetryPolicy::default().attempts as usize;
     assert!(client.job(id()).await.is_err());
-    assert_eq!(seen.count(), 1 + RetryPolicy::default().attempts as usize);
+    assert_eq!(seen.count(), 1 + attempts);
+    assert!(client.retry(id()).await.is_err());
+    assert_eq!(seen.header(attempts + 1, "idempotency-key"), seen.header(2 * attempts, "idempotency-key"));
 }
 
 #[tokio::test]
@@ -229,6 +235,15 @@ async fn downloads_are_whole_or_not_there() {
     assert!(matches!(client.download_to(&elsewhere, &other).await.unwrap_err(), Error::Protocol { .. }));
 }
 
+/// A small model.
+fn double(dir: &Path) -> Package {
+    let manifest = "name = \"double\"\nversion = \"2\"\nkind = \"torchscript\"\nentry = \"m.pt\"\n\
+        [[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [-1]\n[[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [-1]\n";
+    std::fs::write(dir.join("model.toml"), manifest).unwrap();
+    std::fs::write(dir.join("m.pt"), b"abc").unwrap();
+    Package::read(dir, |_, _| {}).unwrap()
+}
+
 #[tokio::test]
 async fn a_model_is_pushed_with_its_length_and_progress() {
     let handler = |headers: HeaderMap, body: axum::body::Bytes| async move {
@@ -244,11 +259,7 @@ async fn a_model_is_pushed_with_its_length_and_progress() {
     };
     let client = serve(Router::new().route("/v1/models", post(handler))).await;
     let dir = tempfile::tempdir().unwrap();
-    let manifest = "name = \"double\"\nversion = \"2\"\nkind = \"torchscript\"\nentry = \"m.pt\"\n\
-        [[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [-1]\n[[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [-1]\n";
-    std::fs::write(dir.path().join("model.toml"), manifest).unwrap();
-    std::fs::write(dir.path().join("m.pt"), b"abc").unwrap();
-    let package = springtide_client::Package::read(dir.path(), |_, _| {}).unwrap();
+    let package = double(dir.path());
     let last = Arc::new(std::sync::Mutex::new(None));
     let told = Arc::clone(&last);
     let view = client.push_model(&package, move |upload| *told.lock().unwrap() = Some(upload)).await.unwrap();
