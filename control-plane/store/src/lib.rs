@@ -22,6 +22,7 @@ mod group;
 mod migrations;
 mod open;
 pub mod port;
+mod postgres;
 mod sql_store;
 mod sqlite;
 mod transaction;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::postgres::Database;
 use crate::sql_store::SqlStore;
 use crate::sqlite::{File, Inline, SqliteOptions};
 use crate::{Error, Result, Store};
@@ -49,6 +50,9 @@ pub async fn open(options: &Options, data_dir: &Path) -> Result<Arc<dyn Store>> 
         // Opening waits for the disk; it is done once, at start, but not on an async thread.
         let opened = tokio::task::spawn_blocking(move || open_sqlite(&path, &sqlite)).await;
         return opened.map_err(|error| Error::Broken(error.to_string()))?;
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(Arc::new(SqlStore(Database::open(options).await?)));
     }
     let scheme = url.split(':').next().unwrap_or_default();
     Err(Error::Broken(format!(
