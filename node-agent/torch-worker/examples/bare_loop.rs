@@ -1,7 +1,7 @@
 //! A TorchScript model in a bare loop: what the device gives when nothing is around it. Prints the calls per second.
 //!
 //! ```text
-//! bare_loop MODEL.pt SHAPE [--device cpu|cuda:N] [--threads N] [--warmup_s 1] [--seconds 5]
+//! bare_loop MODEL.pt SHAPE [--device cpu|cuda:N] [--threads N] [--warmup-s 1] [--seconds 5]
 //! bare_loop model.pt 1,512
 //! ```
 
