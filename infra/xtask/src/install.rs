@@ -7,7 +7,7 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Asked by Debian's maintainer scripts before they start a service; 101 forbids it.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -21,7 +21,7 @@ pub fn packages(names: &[&str]) -> Result<Availability> {
     if !workspace::is_root() {
         return Ok(Availability::Missing(format!("{list}: not installed; as root, apt-get install {list}")));
     }
-    eprintln!("installing {list}");
+    eprintln!("installing {list} with apt-get");
     let _policy = NoServiceStarts::begin()?;
     if install(names).is_err() {
         process::run(apt_get().arg("update")).context("apt-get update")?;
@@ -37,7 +37,8 @@ fn install(names: &[&str]) -> Result<()> {
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.args(["-qq", "-o", "DPkg::Lock::Timeout=600", "-o", "Dpkg::Use-Pty=0"]);
-    command.env("DEBIAN_FRONTEND", "noninteractive");
+    // What dpkg says on stdout is of no use here; what goes wrong is on stderr.
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
     command
 }
 
