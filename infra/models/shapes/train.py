@@ -106,7 +106,7 @@ def train_autoencoder(work: Path, steps=3000, batch=40, rate=2e-3):
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4, betas=(0.9, 0.99))
     started = time.time()
     for step in range(steps):
-        _set_rate(optimizer, step, steps, rate, warmup=60)
+        _set_rate(optimizer, step, step / steps, rate, warmup=60)
         image = _batch(images, torch.randint(len(images), (batch,)))
         latent = encoder(image)
         made = decoder(latent + LATENT_NOISE * torch.randn_like(latent))
@@ -139,7 +139,7 @@ def polish_decoder(work: Path, steps=2000, batch=40):
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.99))
     started = time.time()
     for step in range(steps):
-        _set_rate(optimizer, step, steps, 1e-3, warmup=50)
+        _set_rate(optimizer, step, step / steps, 1e-3, warmup=50)
         index = torch.randint(len(images), (batch,))
         image, latent = _batch(images, index), latents[index]
         loss = _picture_loss(decoder(latent + 0.06 * torch.randn_like(latent)), image)
@@ -169,7 +169,8 @@ class Diffuser(torch.nn.Module):
         return self.denoiser(sample, timestep, self.text_encoder(ids))
 
 
-def train_denoiser(work: Path, steps: int, batch=64, rate=1.2e-3):
+def train_denoiser(work: Path, steps: int, minutes: float | None = None, batch=64, rate=1.5e-3):
+    """With `minutes`, the clock ends it, and not the count: for a machine that is busy with other things."""
     latents = torch.from_numpy(np.load(work / "latents.npy"))
     ids = torch.from_numpy(np.load(work / "ids.npy"))
     cumulative = alphas_cumprod()
@@ -177,26 +178,32 @@ def train_denoiser(work: Path, steps: int, batch=64, rate=1.2e-3):
     average = copy.deepcopy(model)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, betas=(0.9, 0.99))
-    first, path = 0, work / "denoiser.pt"
+    step, path = 0, work / "denoiser.pt"
     if path.exists():
         saved = torch.load(path)
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
-        first = saved["step"]
+        step = saved["step"]
     print(f"parameters {sum(p.numel() for p in parameters):,}", flush=True)
+
+    def save():
+        state = {"model": model.state_dict(), "average": average.state_dict()}
+        _save(path, {**state, "optimizer": optimizer.state_dict(), "step": step})
+
     started, mean = time.time(), None
-    for step in range(first, steps):
-        _set_rate(optimizer, step, steps, rate, warmup=300)
+    while (done := (time.time() - started) / (60 * minutes) if minutes else step / steps) < 1:
+        _set_rate(optimizer, step, done, rate, warmup=200)
         loss = _denoiser_loss(model, latents, ids, cumulative, batch)
         _step(optimizer, parameters, loss)
-        _follow(average, model, min(0.999, (step + 1) / (step + 10)))
-        mean = loss.item() if mean is None else 0.99 * mean + 0.01 * loss.item()
+        step += 1
+        _follow(average, model, min(0.998, step / (step + 10)))
+        mean = loss.item() if mean is None else mean + 0.01 * (loss.item() - mean)
         if step % 100 == 0:
             _say(step, started, loss=mean)
-        if (step + 1) % 500 == 0 or step == steps - 1:
-            state = {"model": model.state_dict(), "average": average.state_dict()}
-            _save(path, {**state, "optimizer": optimizer.state_dict(), "step": step + 1})
+        if step % 500 == 0:
+            save()
+    save()
 
 
 def _denoiser_loss(model, latents, ids, cumulative, batch):
@@ -215,9 +222,8 @@ def _denoiser_loss(model, latents, ids, cumulative, batch):
 # --- what the stages share --------------------------------------------------------------------------------------
 
 
-def _set_rate(optimizer, step, steps, rate, warmup):
-    """Linear warm-up, then a cosine down to 1 %."""
-    done = step / steps
+def _set_rate(optimizer, step, done, rate, warmup):
+    """Linear warm-up, then a cosine down to 1 % when `done` comes to 1."""
     factor = min((step + 1) / warmup, 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
     for group in optimizer.param_groups:
         group["lr"] = rate * factor
@@ -252,6 +258,7 @@ def main():
     parser.add_argument("work", type=Path)
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--minutes", type=float, help="of the denoiser's training, instead of steps")
     options = parser.parse_args()
     torch.set_num_threads(2)
     torch.manual_seed(0)
@@ -262,7 +269,7 @@ def main():
     elif options.stage == "autoencoder":
         train_autoencoder(options.work, **steps)
     elif options.stage == "denoiser":
-        train_denoiser(options.work, **{"steps": 16_000, **steps})
+        train_denoiser(options.work, **{"steps": 16_000, **steps}, minutes=options.minutes)
     elif options.stage == "decoder":
         polish_decoder(options.work, **steps)
     else:
