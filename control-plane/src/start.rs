@@ -21,6 +21,12 @@ use crate::{App, Config, Parts, Service};
 /// Between two tries to reach a store that is not there yet.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// What this process's randomness follows from.
+#[allow(clippy::disallowed_methods, reason = "the one place where a process takes chance from the machine")]
+pub fn seed() -> u64 {
+    rand::random()
+}
+
 /// Takes jobs over HTTP, keeps them, hands their tasks to nodes.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -64,10 +70,12 @@ async fn serve(layers: &Layers) -> Result<()> {
     let stop_timeout = config.stop_timeout;
     let section: springtide_broker::Config = layers.section("broker")?;
     let broker = if section.is_memory() {
-        tracing::warn!("the broker is inside this process: no agent can reach it; set broker.url to amqp://…");
+        tracing::warn!(
+            "the broker is inside this process: no agent can reach it; set broker.url to amqp://…"
+        );
         springtide_broker::Memory::new(&section).connect().0
     } else {
-        springtide_broker::connect(&section, "springtide-control-plane", rand::random())?
+        springtide_broker::connect(&section, "springtide-control-plane", seed())?
     };
     let store = tokio::select! {
         store = open_store(layers) => store?,
@@ -105,5 +113,5 @@ pub async fn open_store(layers: &Layers) -> Result<Arc<dyn Store>> {
 /// The world outside, as the configuration names it.
 pub fn open_parts(layers: &Layers, broker: Broker, store: Arc<dyn Store>) -> Result<Parts> {
     let objects = objects::open(&layers.section("objects")?, &layers.data_dir())?;
-    Ok(Parts { store, objects, broker, clock: Arc::new(SystemClock), seed: rand::random() })
+    Ok(Parts { store, objects, broker, clock: Arc::new(SystemClock), seed: seed() })
 }

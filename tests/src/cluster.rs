@@ -99,7 +99,8 @@ impl Cluster {
         let until = Instant::now() + SOON;
         loop {
             let nodes = self.client.nodes(None).await?.items;
-            if nodes.iter().filter(|node| node.state == "active" && node.consuming.is_some()).count() >= count {
+            if nodes.iter().filter(|node| node.state == "active" && node.consuming.is_some()).count() >= count
+            {
                 return Ok(());
             }
             if Instant::now() > until {

@@ -4,6 +4,8 @@
 //! The binaries are taken from the directory that this one was built into; `cargo xtask test` and `cargo xtask bench`
 //! build them first.
 
+#![allow(clippy::disallowed_methods, reason = "it watches real processes in real time")]
+
 pub mod bench;
 pub mod binary;
 pub mod cluster;

@@ -35,7 +35,8 @@ impl RabbitMq {
         };
         let vhost = format!("test-{}", ulid::Ulid::from_parts(u64::from(std::process::id()), rand::random()));
         // The URL's own virtual host, if it names one, is replaced.
-        let authority = base.split("://").nth(1).and_then(|rest| rest.split('/').next()).context("no authority")?;
+        let authority =
+            base.split("://").nth(1).and_then(|rest| rest.split('/').next()).context("no authority")?;
         let server = Self { url: format!("amqp://{authority}/{vhost}"), vhost, control };
         server.control(&["add_vhost", &server.vhost])?;
         let user = authority.split(':').next().filter(|_| authority.contains('@')).unwrap_or("guest");

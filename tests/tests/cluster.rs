@@ -55,7 +55,10 @@ async fn least_loaded(version: Version) -> Result<()> {
     cluster.wait_for_nodes(1).await?;
     let consumers = broker.list("list_consumers", &["queue_name", "prefetch_count", "arguments"])?;
     let lane: Vec<_> = consumers.lines().filter(|line| line.starts_with("springtide.lane.cpu")).collect();
-    ensure!(lane.len() == 4 && lane.iter().all(|line| line.contains("\t1\t")), "the lane's consumers: {consumers}");
+    ensure!(
+        lane.len() == 4 && lane.iter().all(|line| line.contains("\t1\t")),
+        "the lane's consumers: {consumers}"
+    );
     for priority in ["-25", "-50", "-75", "-100"] {
         ensure!(lane.iter().any(|line| line.contains(priority)), "no consumer at {priority}: {consumers}");
     }

@@ -10,9 +10,7 @@ mod problem;
 use serde::{Deserialize, Serialize};
 
 pub use cluster::{ClusterView, LaneView, Predicted, WorkView};
-pub use job::{
-    JobError, JobLinks, JobTimings, JobView, OutputView, SubmitJob, TaskAttemptView, TaskView,
-};
+pub use job::{JobError, JobLinks, JobTimings, JobView, OutputView, SubmitJob, TaskAttemptView, TaskView};
 pub use launch::{LaunchView, LeaseGrant, LeaseWish, PutLaunch};
 pub use node::{DrainNode, ModelView, NodeView, RetireNode, RunView};
 pub use problem::Problem;

@@ -108,9 +108,9 @@ impl fmt::Display for TaskId {
 impl FromStr for TaskId {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let parts = text.split_once('/').and_then(|(job, index)| {
-            Some(Self { job: job.parse().ok()?, index: index.parse().ok()? })
-        });
+        let parts = text
+            .split_once('/')
+            .and_then(|(job, index)| Some(Self { job: job.parse().ok()?, index: index.parse().ok()? }));
         parts.ok_or_else(|| invalid("task id", text, "it is `JOB/INDEX`, for example job_01J9…/17"))
     }
 }

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::id::LaneName;
 
 /// The kind of device that runs tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
     /// The host's processor.
@@ -26,7 +28,18 @@ impl Device {
 
 /// The device that a task asks for.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceRequest {
@@ -65,9 +78,7 @@ impl DeviceRequest {
 }
 
 /// What a task needs of the machine that runs it.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// The kind of device.
@@ -107,11 +118,21 @@ pub struct Lanes(Vec<Lane>);
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidLanes {
     /// There is none.
-    #[error("`control_plane.lanes` is empty: at least one lane is needed, for example {{ name = \"cpu\", device = \"cpu\" }}")]
+    #[error(
+        "`control_plane.lanes` is empty: at least one lane is needed, for example {{ name = \"cpu\", device = \"cpu\" }}"
+    )]
     Empty,
     /// Two have the same name.
     #[error("`control_plane.lanes` names `{0}` twice: each lane needs a name of its own")]
     Twice(LaneName),
+}
+
+impl<'a> IntoIterator for &'a Lanes {
+    type Item = &'a Lane;
+    type IntoIter = std::slice::Iter<'a, Lane>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
 }
 
 impl Lanes {

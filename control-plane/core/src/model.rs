@@ -9,7 +9,7 @@ mod torchscript;
 
 use serde::{Deserialize, Serialize};
 
-pub use echo::EchoInput;
+pub use echo::{EchoCrash, EchoFailure, EchoInput};
 pub use fault::{InputFault, Pointer, pointer_of, read};
 pub use manifest::{
     Batching, BetaSchedule, Components, Dtype, ImageLimits, InvalidManifest, Latents, Limits, Manifest,
@@ -49,9 +49,10 @@ impl Manifest {
     pub fn units(&self, input: &serde_json::Value) -> Result<f64, InputFault> {
         match &self.spec {
             Spec::TextToImage(_) => read::<ImageTask>(input).map(|task| task.units()),
-            Spec::TorchScript(spec) => {
-                spec.signature.arguments(input).map(|arguments| torchscript::element_count(&arguments) as f64 / 1e3)
-            }
+            Spec::TorchScript(spec) => spec
+                .signature
+                .arguments(input)
+                .map(|arguments| torchscript::element_count(&arguments) as f64 / 1e3),
             Spec::Echo => EchoInput::parse(input).map(|echo| echo.sleep_s),
         }
     }

@@ -92,10 +92,13 @@ impl NodeState {
     /// The state after an event.
     pub fn after(self, event: NodeEvent) -> Result<Self, InvalidTransition> {
         let refused = |state: &Self, wanted| Err(InvalidTransition { state: state.as_str(), wanted });
+        #[allow(clippy::match_same_arms, reason = "grouped by event: each group reads as a rule")]
         match (self, event) {
             (_, NodeEvent::Ended) => Ok(Self::Gone),
             // A node that was taken for gone and speaks again starts over; one that retires goes on retiring.
-            (Self::Launching | Self::Lost | Self::Gone, NodeEvent::Heard | NodeEvent::HeardEmpty) => Ok(Self::Active),
+            (Self::Launching | Self::Lost | Self::Gone, NodeEvent::Heard | NodeEvent::HeardEmpty) => {
+                Ok(Self::Active)
+            }
             (Self::Draining { .. }, NodeEvent::HeardEmpty) => Ok(Self::Empty),
             (state, NodeEvent::Heard | NodeEvent::HeardEmpty) => Ok(state),
             (Self::Active | Self::Draining { .. } | Self::Empty, NodeEvent::Silent) => Ok(Self::Lost),

@@ -8,7 +8,18 @@ use crate::time::Timestamp;
 
 /// How urgent a job is.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
@@ -40,6 +51,7 @@ impl Priority {
     }
 
     /// The next class above, or itself at the top.
+    #[must_use]
     pub const fn next(self) -> Self {
         match self {
             Self::Low => Self::Normal,

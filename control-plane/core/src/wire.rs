@@ -18,9 +18,7 @@ mod tests;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use event::{EventMessage, Output, ReturnReason, TaskEvent, TaskEventKind, Timings};
-pub use heartbeat::{
-    DesiredState, DeviceFigures, Drain, Heartbeat, HostFigures, NodeCondition, RunReport,
-};
+pub use heartbeat::{DesiredState, DeviceFigures, Drain, Heartbeat, HostFigures, NodeCondition, RunReport};
 pub use task_message::{Checkpoint, Fence, InputRef, TaskInput, TaskMessage};
 
 /// Inputs up to this size travel in the message; larger ones by reference through the object store.
@@ -40,7 +38,9 @@ impl<'de> Deserialize<'de> for V1 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match u64::deserialize(deserializer)? {
             1 => Ok(Self),
-            other => Err(serde::de::Error::custom(format!("version {other} is not known here; this side reads 1"))),
+            other => {
+                Err(serde::de::Error::custom(format!("version {other} is not known here; this side reads 1")))
+            }
         }
     }
 }

@@ -103,8 +103,8 @@ impl Runtime {
         if determinant <= 1e-3 * self.weight * self.weighted_squares {
             return if self.weighted_squares > 0.0 { (0.0, proportional) } else { (constant, 0.0) };
         }
-        let slope =
-            (self.weight * self.weighted_products - self.weighted_units * self.weighted_seconds) / determinant;
+        let slope = (self.weight * self.weighted_products - self.weighted_units * self.weighted_seconds)
+            / determinant;
         let intercept = (self.weighted_seconds - slope * self.weighted_units) / self.weight;
         match (intercept >= 0.0, slope >= 0.0) {
             (true, true) => (intercept, slope),

@@ -68,7 +68,8 @@ pub fn tasks_per_second(url: &str, tasks: usize, prefetch: u16, cache: &Path) ->
     worker.args(["--without-mingle", "--pool", "prefork"]);
     configure(&mut worker);
     let mut worker = Process::start("celery", &mut worker, dir.path())?;
-    worker.wait_for_line("the worker", Duration::from_mins(1), |line| line.contains("ready.").then_some(()))?;
+    worker
+        .wait_for_line("the worker", Duration::from_mins(1), |line| line.contains("ready.").then_some(()))?;
     let mut post = Command::new(&python);
     post.args(["noop.py", &tasks.to_string()]);
     configure(&mut post);

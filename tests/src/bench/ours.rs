@@ -76,7 +76,9 @@ pub async fn start_latency(broker: &str, rounds: usize) -> Result<(Duration, Dur
         let job = cluster.submit(&noop(1)).await?;
         let started = |status| matches!(status, JobStatus::Running | JobStatus::Succeeded);
         if !started(job.status) {
-            cluster.wait_for_job(job.id, "its start", Duration::from_secs(30), |view| started(view.status)).await?;
+            cluster
+                .wait_for_job(job.id, "its start", Duration::from_secs(30), |view| started(view.status))
+                .await?;
         }
         times.push(start.elapsed());
         cluster.wait_for_end(job.id, Duration::from_secs(30)).await?;

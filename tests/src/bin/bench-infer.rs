@@ -1,5 +1,7 @@
 //! `cargo xtask bench infer`: TorchScript tasks through agent and worker, against a bare loop of the same calls.
 
+#![allow(clippy::disallowed_methods, reason = "it watches real processes in real time")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -29,14 +31,16 @@ struct Arguments {
 
 fn make_models(python: &Path, out: &Path) -> Result<()> {
     let script = include_str!("../bench/infer_models.py");
-    let status = Command::new(python).args(["-c", script]).arg(out).status().context("python can't be started")?;
+    let status =
+        Command::new(python).args(["-c", script]).arg(out).status().context("python can't be started")?;
     ensure!(status.success(), "the models can't be made");
     Ok(())
 }
 
 /// Calls per second of a model in a bare loop.
 fn bare(model: &Path) -> Result<f64> {
-    let output = Command::new(binary::path("examples/bare_loop")?).arg(model.join("model.pt")).arg("1,16").output()?;
+    let output =
+        Command::new(binary::path("examples/bare_loop")?).arg(model.join("model.pt")).arg("1,16").output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().parse().context("the bare loop's figure")
 }
@@ -73,8 +77,13 @@ impl Whole {
 
     /// Tasks per second from the first start to the last end, as the store saw them.
     async fn tasks_per_second(&self, model: &str, tasks: usize) -> Result<f64> {
-        let input = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": vec![0.5; 16]}]});
-        let job = |count| SubmitJob { model: model.into(), inputs: Some(vec![input.clone(); count]), ..SubmitJob::default() };
+        let input =
+            json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": vec![0.5; 16]}]});
+        let job = |count| SubmitJob {
+            model: model.into(),
+            inputs: Some(vec![input.clone(); count]),
+            ..SubmitJob::default()
+        };
         // The model is loaded and the forecast knows it before it counts.
         self.run(&job(20)).await?;
         let seconds = self.run(&job(tasks)).await?;

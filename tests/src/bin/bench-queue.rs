@@ -1,5 +1,7 @@
 //! `cargo xtask bench queue`: 20,000 no-op tasks through RabbitMQ: ours, the raw lapin chain, and Celery, in one run.
 
+#![allow(clippy::disallowed_methods, reason = "it watches real processes in real time")]
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -29,7 +31,8 @@ struct Arguments {
 }
 
 fn broker() -> Result<RabbitMq> {
-    RabbitMq::fresh(Version::Installed)?.context("run this by `cargo xtask bench queue`: it starts the broker")
+    RabbitMq::fresh(Version::Installed)?
+        .context("run this by `cargo xtask bench queue`: it starts the broker")
 }
 
 #[tokio::main]
@@ -43,7 +46,9 @@ async fn main() -> Result<()> {
         let raw = raw::tasks_per_second(&broker()?.url, count, prefetch).await?;
         println!("prefetch {prefetch}: raw lapin {raw:.0} tasks/s");
         let virtual_host = broker()?;
-        let ours = ours::tasks_per_second(&virtual_host.url, arguments.jobs, arguments.tasks, u32::from(prefetch)).await?;
+        let ours =
+            ours::tasks_per_second(&virtual_host.url, arguments.jobs, arguments.tasks, u32::from(prefetch))
+                .await?;
         println!("prefetch {prefetch}: ours {ours:.0} tasks/s = {:.2} × raw", ours / raw);
         if !arguments.no_celery {
             let url = broker()?;
@@ -55,6 +60,9 @@ async fn main() -> Result<()> {
     let virtual_host = broker()?;
     let (p50, p99) = ours::start_latency(&virtual_host.url, arguments.rounds).await?;
     let goal = 2 * sync + std::time::Duration::from_millis(5);
-    println!("POST → started, idle: p50 {p50:.1?}, p99 {p99:.1?}; two fdatasyncs + 5 ms = {goal:.1?}, four times that {:.1?}", 4 * goal);
+    println!(
+        "POST → started, idle: p50 {p50:.1?}, p99 {p99:.1?}; two fdatasyncs + 5 ms = {goal:.1?}, four times that {:.1?}",
+        4 * goal
+    );
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! `cargo xtask bench submit`: durable submissions per second, and their latency and memory with a million tasks
 //! waiting.
 
+#![allow(clippy::disallowed_methods, reason = "it watches real processes in real time")]
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -48,7 +50,8 @@ impl Poster {
 
     async fn post(&self, body: &str) -> Result<Duration> {
         let start = Instant::now();
-        let request = self.http.post(&self.url).header("content-type", "application/json").body(body.to_owned());
+        let request =
+            self.http.post(&self.url).header("content-type", "application/json").body(body.to_owned());
         let response = request.send().await?.error_for_status()?;
         response.bytes().await?;
         Ok(start.elapsed())
@@ -84,7 +87,11 @@ async fn main() -> Result<()> {
         quantile(&mut times, 0.5),
         quantile(&mut times, 0.99),
     );
-    println!("one client, empty: p50 {:.2?}, p99 {:.2?}", quantile(&mut empty, 0.5), quantile(&mut empty, 0.99));
+    println!(
+        "one client, empty: p50 {:.2?}, p99 {:.2?}",
+        quantile(&mut empty, 0.5),
+        quantile(&mut empty, 0.99)
+    );
     drop(cluster);
     if arguments.waiting == 0 {
         return Ok(());

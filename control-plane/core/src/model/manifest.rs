@@ -334,8 +334,13 @@ impl Manifest {
             })),
             ModelKind::Echo => return Err(wrong("kind", "`echo` is built in and can't be pushed")),
         };
-        let manifest =
-            Self { id, files: document.files, batching: document.batching, resources: document.resources, spec };
+        let manifest = Self {
+            id,
+            files: document.files,
+            batching: document.batching,
+            resources: document.resources,
+            spec,
+        };
         manifest.check_numbers()?;
         Ok(manifest)
     }
@@ -386,15 +391,22 @@ impl Manifest {
 
     fn check_numbers(&self) -> Result<(), InvalidManifest> {
         for (key, file) in self.needed_files() {
-            check_file_name(file).map_err(|_| wrong(key, format!("`{file}` is not the name of a file beside model.toml")))?;
+            check_file_name(file)
+                .map_err(|_| wrong(key, format!("`{file}` is not the name of a file beside model.toml")))?;
         }
         let Spec::TextToImage(spec) = &self.spec else { return Ok(()) };
         for (key, side) in [("image.width", spec.image.width), ("image.height", spec.image.height)] {
             if side.multiple == 0 || side.multiple % spec.latents.downscale.max(1) != 0 {
                 return Err(wrong(key, "`multiple` must be a positive multiple of `latents.downscale`"));
             }
-            if side.min == 0 || !(side.min..=side.max).contains(&side.default) || side.default % side.multiple != 0 {
-                return Err(wrong(key, "`default` must be a multiple of `multiple` and lie from `min` (at least 1) to `max`"));
+            if side.min == 0
+                || !(side.min..=side.max).contains(&side.default)
+                || side.default % side.multiple != 0
+            {
+                return Err(wrong(
+                    key,
+                    "`default` must be a multiple of `multiple` and lie from `min` (at least 1) to `max`",
+                ));
             }
         }
         let positive = [
@@ -428,7 +440,10 @@ fn check_file_name(name: &str) -> Result<(), InvalidManifest> {
     if good && name != "model.toml" {
         Ok(())
     } else {
-        Err(wrong("files", format!("`{name}` is not the name of a file beside model.toml (a-z A-Z 0-9 . _ -, no folders)")))
+        Err(wrong(
+            "files",
+            format!("`{name}` is not the name of a file beside model.toml (a-z A-Z 0-9 . _ -, no folders)"),
+        ))
     }
 }
 

@@ -110,7 +110,12 @@ const MAX_ELEMENTS: i64 = 1 << 28;
 
 impl Tensor {
     /// Reads the elements of a tensor, flat or nested; `pointer` is where the tensor stands in the input.
-    pub fn read(datatype: Datatype, shape: &[i64], data: &Value, pointer: &Pointer) -> Result<Self, InputFault> {
+    pub fn read(
+        datatype: Datatype,
+        shape: &[i64],
+        data: &Value,
+        pointer: &Pointer,
+    ) -> Result<Self, InputFault> {
         let at_shape = pointer.join("shape");
         if let Some(index) = shape.iter().position(|&size| size < 0) {
             let message = format!("is {}; a size can't be negative", shape[index]);
@@ -123,7 +128,7 @@ impl Tensor {
         let mut values = Vec::new();
         let at_data = pointer.join("data");
         flatten(data, &at_data, &mut values)?;
-        if values.len() as i64 != count {
+        if i64::try_from(values.len()) != Ok(count) {
             let message = format!("has {} elements, but shape {shape:?} needs {count}", values.len());
             return Err(InputFault::new(at_data, message));
         }
@@ -146,18 +151,19 @@ fn flatten<'a>(data: &'a Value, pointer: &Pointer, into: &mut Vec<&'a Value>) ->
     Ok(())
 }
 
+fn all<T>(
+    values: &[&Value],
+    read: impl Fn(&Value) -> Option<T>,
+    wrong: impl Fn(usize) -> InputFault,
+) -> Result<Vec<T>, InputFault> {
+    values.iter().enumerate().map(|(at, value)| read(value).ok_or_else(|| wrong(at))).collect()
+}
+
 fn read_elements(datatype: Datatype, values: &[&Value], pointer: &Pointer) -> Result<TensorData, InputFault> {
     let wrong = |index: usize| {
         let found: String = values[index].to_string().chars().take(40).collect();
         InputFault::new(pointer.join(index), format!("{found} is not a finite {} value", datatype.as_str()))
     };
-    fn all<T>(
-        values: &[&Value],
-        read: impl Fn(&Value) -> Option<T>,
-        wrong: impl Fn(usize) -> InputFault,
-    ) -> Result<Vec<T>, InputFault> {
-        values.iter().enumerate().map(|(at, value)| read(value).ok_or_else(|| wrong(at))).collect()
-    }
     if datatype == Datatype::Bool {
         return all(values, Value::as_bool, wrong).map(TensorData::Bools);
     }
@@ -166,5 +172,6 @@ fn read_elements(datatype: Datatype, values: &[&Value], pointer: &Pointer) -> Re
         return all(values, read, wrong).map(TensorData::Integers);
     }
     let greatest = datatype.float_max();
-    all(values, |value| value.as_f64().filter(|number| number.abs() <= greatest), wrong).map(TensorData::Floats)
+    all(values, |value| value.as_f64().filter(|number| number.abs() <= greatest), wrong)
+        .map(TensorData::Floats)
 }

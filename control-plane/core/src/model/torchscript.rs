@@ -135,18 +135,26 @@ impl Signature {
             let pointer = at_inputs.join(at);
             let Some(position) = self.inputs.iter().position(|spec| spec.name == given.name) else {
                 let known: Vec<_> = self.inputs.iter().map(|spec| spec.name.as_str()).collect();
-                let message = format!("the model has no input `{}`; it has: {}", given.name, known.join(", "));
+                let message =
+                    format!("the model has no input `{}`; it has: {}", given.name, known.join(", "));
                 return Err(InputFault::new(pointer.join("name"), message));
             };
             if found[position].is_some() {
-                return Err(InputFault::new(pointer.join("name"), format!("`{}` is given twice", given.name)));
+                return Err(InputFault::new(
+                    pointer.join("name"),
+                    format!("`{}` is given twice", given.name),
+                ));
             }
             found[position] = Some(read_argument(&self.inputs[position], given, &pointer)?);
         }
         let pairs = self.inputs.iter().zip(found);
-        pairs.map(|(spec, argument)| argument.or_else(|| spec.default_argument()).ok_or_else(|| {
-            InputFault::new(at_inputs.clone(), format!("the input `{}` is missing", spec.name))
-        })).collect()
+        pairs
+            .map(|(spec, argument)| {
+                argument.or_else(|| spec.default_argument()).ok_or_else(|| {
+                    InputFault::new(at_inputs.clone(), format!("the input `{}` is missing", spec.name))
+                })
+            })
+            .collect()
     }
 }
 
@@ -161,9 +169,9 @@ impl Scalar {
     /// This value as the given type; integers may stand for floats.
     pub fn as_kind(self, kind: ScalarKind) -> Option<Self> {
         match (kind, self) {
-            (ScalarKind::Int, Self::Int(_)) | (ScalarKind::Float, Self::Float(_)) | (ScalarKind::Bool, Self::Bool(_)) => {
-                Some(self)
-            }
+            (ScalarKind::Int, Self::Int(_))
+            | (ScalarKind::Float, Self::Float(_))
+            | (ScalarKind::Bool, Self::Bool(_)) => Some(self),
             (ScalarKind::Float, Self::Int(number)) => Some(Self::Float(number as f64)),
             _ => None,
         }
@@ -200,9 +208,8 @@ fn read_scalar(kind: ScalarKind, given: &RequestInput, pointer: &Pointer) -> Res
 }
 
 fn read_tensor(spec: &InputSpec, given: &RequestInput, pointer: &Pointer) -> Result<Tensor, InputFault> {
-    let (expected_type, expected_shape) = match (spec.datatype, &spec.shape) {
-        (Some(datatype), Some(shape)) => (datatype, shape),
-        _ => return Err(InputFault::new(pointer.clone(), "the model's manifest is broken here")),
+    let (Some(expected_type), Some(expected_shape)) = (spec.datatype, &spec.shape) else {
+        return Err(InputFault::new(pointer.clone(), "the model's manifest is broken here"));
     };
     if given.value.is_some() {
         return Err(InputFault::new(pointer.join("value"), "is for scalars; the model takes a tensor here"));
@@ -263,7 +270,8 @@ mod tests {
 
     #[test]
     fn each_fault_points_at_its_field() {
-        let wrong_type = json!({"name": "audio", "datatype": "FP64", "shape": [1, 512], "data": vec![0.5; 512]});
+        let wrong_type =
+            json!({"name": "audio", "datatype": "FP64", "shape": [1, 512], "data": vec![0.5; 512]});
         let mut with_nan = audio(&[1, 512], 512);
         with_nan["data"][3] = json!("NaN");
         let cases = [

@@ -88,7 +88,8 @@ impl Task {
             _ => None,
         };
         if ignored.is_some() {
-            let discard = success.outputs.iter().filter_map(|output| output.key().map(str::to_owned)).collect();
+            let discard =
+                success.outputs.iter().filter_map(|output| output.key().map(str::to_owned)).collect();
             return Applied { task: self, ignored, discard };
         }
         let discard = self.checkpoint.iter().map(|checkpoint| checkpoint.key.clone()).collect();
@@ -169,7 +170,8 @@ impl Task {
     fn counted(self) -> Applied {
         // What ends without success needs its checkpoint no more.
         let over = self.state.is_terminal();
-        let discard = self.checkpoint.iter().filter(|_| over).map(|checkpoint| checkpoint.key.clone()).collect();
+        let discard =
+            self.checkpoint.iter().filter(|_| over).map(|checkpoint| checkpoint.key.clone()).collect();
         let checkpoint = if over { None } else { self.checkpoint };
         Applied { task: Self { checkpoint, ..self }, ignored: None, discard }
     }
@@ -179,7 +181,9 @@ impl TaskEventKind {
     /// The run that the event is about, if it came to one.
     pub const fn run(&self) -> Option<RunId> {
         match self {
-            Self::Started { run, .. } | Self::Checkpointed { run, .. } | Self::Succeeded { run, .. } => Some(*run),
+            Self::Started { run, .. } | Self::Checkpointed { run, .. } | Self::Succeeded { run, .. } => {
+                Some(*run)
+            }
             Self::Failed { run, .. } | Self::Returned { run, .. } => *run,
         }
     }

@@ -17,7 +17,7 @@ const POLICY: RetryPolicy = RetryPolicy {
 };
 
 fn at(step: usize) -> Moment {
-    Moment { now: Timestamp::from_micros(step as i64 * 1_000_000), jitter: 0.5 }
+    Moment { now: Timestamp::from_micros(i64::try_from(step).unwrap() * 1_000_000), jitter: 0.5 }
 }
 
 fn run(number: u128) -> RunId {
@@ -61,7 +61,12 @@ fn succeeded(run_number: u128) -> TaskEventKind {
         seed: None,
     };
     let outputs = vec![output, Output::Inline(json!(1))];
-    TaskEventKind::Succeeded { run: run(run_number), device: Device::Cpu, outputs, timings: Timings::default() }
+    TaskEventKind::Succeeded {
+        run: run(run_number),
+        device: Device::Cpu,
+        outputs,
+        timings: Timings::default(),
+    }
 }
 
 fn failed(run_number: u128, class: FailureClass) -> TaskEventKind {
@@ -80,11 +85,12 @@ enum Step {
     Republish,
     Cancel,
     Evict(Loss),
-    Event(TaskEvent),
+    Event(Box<TaskEvent>),
 }
 
 fn any_kind() -> impl Strategy<Value = TaskEventKind> {
-    let class = prop_oneof![Just(FailureClass::Invalid), Just(FailureClass::Transient), Just(FailureClass::Evicted)];
+    let class =
+        prop_oneof![Just(FailureClass::Invalid), Just(FailureClass::Transient), Just(FailureClass::Evicted)];
     let reason = prop_oneof![
         Just(ReturnReason::Redelivered),
         Just(ReturnReason::Drained),
@@ -109,7 +115,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Republish),
         1 => Just(Step::Evict(Loss::Explained)),
         1 => Just(Step::Evict(Loss::Unexplained)),
-        12 => (1..6_u32, 1..3_u128, any_kind()).prop_map(|(attempt, node, kind)| Step::Event(event(attempt, node, kind))),
+        12 => (1..6_u32, 1..3_u128, any_kind()).prop_map(|(attempt, node, kind)| Step::Event(Box::new(event(attempt, node, kind)))),
         1 => Just(Step::Cancel),
     ]
 }

@@ -155,6 +155,8 @@ fn heartbeat_and_answer() {
 
 #[test]
 fn another_version_is_unreadable() {
-    let error = serde_json::from_value::<EventMessage>(json!({"type": "marker", "v": 2, "id": 1, "token": 1})).unwrap_err();
+    let error =
+        serde_json::from_value::<EventMessage>(json!({"type": "marker", "v": 2, "id": 1, "token": 1}))
+            .unwrap_err();
     assert!(error.to_string().contains("version 2 is not known"), "{error}");
 }
