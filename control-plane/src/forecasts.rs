@@ -40,7 +40,9 @@ impl Forecasts {
                 Ok(runtime) => {
                     runtimes.insert((row.model, row.device), runtime);
                 }
-                Err(error) => tracing::warn!(model = %row.model, %error, "a forecast can't be read; it is learned anew"),
+                Err(error) => {
+                    tracing::warn!(model = %row.model, %error, "a forecast can't be read; it is learned anew")
+                }
             }
         }
     }
@@ -68,7 +70,9 @@ impl Forecasts {
     /// How long this work takes a device, one task after the other; `None`: this model never ran on any.
     pub fn known(&self, model: &ModelId, device: Device, work: Work) -> Option<Distribution> {
         let runtimes = self.lock();
-        let on = |device| runtimes.get(&(model.clone(), device)).and_then(|runtime: &Runtime| runtime.predict(work));
+        let on = |device| {
+            runtimes.get(&(model.clone(), device)).and_then(|runtime: &Runtime| runtime.predict(work))
+        };
         // Another kind of device is a poor guide, and a better one than none.
         let other = if device == Device::Cpu { Device::Cuda } else { Device::Cpu };
         on(device).or_else(|| on(other))
@@ -77,10 +81,14 @@ impl Forecasts {
     /// The same, with a guess where nothing is known.
     pub fn predicted(&self, model: &ModelId, device: Device, sum: &Sum) -> Predicted {
         let work = Work { count: sum.count as f64, units: sum.units, units_squared: sum.units_squared };
-        let guess =
-            Distribution { mean: UNKNOWN.mean * work.count, variance: UNKNOWN.variance * work.count };
+        let guess = Distribution { mean: UNKNOWN.mean * work.count, variance: UNKNOWN.variance * work.count };
         let seconds = self.known(model, device, work).unwrap_or(guess);
-        Predicted { tasks: sum.count, mean_s: seconds.mean, variance_s2: seconds.variance, p90_s: seconds.p90() }
+        Predicted {
+            tasks: sum.count,
+            mean_s: seconds.mean,
+            variance_s2: seconds.variance,
+            p90_s: seconds.p90(),
+        }
     }
 }
 

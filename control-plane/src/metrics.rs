@@ -1,8 +1,8 @@
 //! What Prometheus reads at `/metrics`. Names begin with `springtide_` and end in their unit.
 
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    exponential_buckets,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, exponential_buckets,
 };
 
 /// The metrics of one control plane.
@@ -65,18 +65,39 @@ impl Default for Metrics {
             ),
             wait_seconds: made.histograms("task_wait_seconds", "From acceptance to start", &["priority"]),
             run_seconds: made.histograms("task_run_seconds", "Time on a device", &["model", "device"]),
-            load_seconds: made.histograms("model_load_seconds", "Time of loading a model", &["model", "device"]),
+            load_seconds: made.histograms(
+                "model_load_seconds",
+                "Time of loading a model",
+                &["model", "device"],
+            ),
             events: made.counters("events_total", "Events from nodes", &["event", "outcome"]),
             jobs: made.counters("jobs_accepted_total", "Jobs accepted", &["priority"]),
             tasks: made.counters("tasks_accepted_total", "Tasks accepted", &["priority"]),
-            released: made.counters("tasks_released_total", "Tasks released, each attempt counted", &["lane"]),
-            corrections: made.counters("corrections_total", "Corrections by comparing store and nodes", &["kind"]),
-            broker_seconds: made.histograms("broker_operation_seconds", "Operations of the broker", &["operation"]),
-            store_seconds: made.histograms("store_operation_seconds", "Transactions of the store", &["operation"]),
+            released: made.counters(
+                "tasks_released_total",
+                "Tasks released, each attempt counted",
+                &["lane"],
+            ),
+            corrections: made.counters(
+                "corrections_total",
+                "Corrections by comparing store and nodes",
+                &["kind"],
+            ),
+            broker_seconds: made.histograms(
+                "broker_operation_seconds",
+                "Operations of the broker",
+                &["operation"],
+            ),
+            store_seconds: made.histograms(
+                "store_operation_seconds",
+                "Transactions of the store",
+                &["operation"],
+            ),
             nodes: made.int_gauges("nodes", "Nodes by state", &["state"]),
             slots: made.int_gauges("live_slots", "Slots of live nodes", &["lane"]),
             leader: made.int_gauge("leader", "1: this replica releases and projects"),
-            unreadable: made.int_gauge("unreadable_messages", "Messages put into springtide.dead by this process"),
+            unreadable: made
+                .int_gauge("unreadable_messages", "Messages put into springtide.dead by this process"),
             streams: made.int_gauge("event_streams", "Server-sent event streams that are open"),
             registry,
         }

@@ -109,7 +109,8 @@ impl Registry {
     pub fn progress_of_run(&self, task: TaskId, run: RunId) -> Option<f64> {
         let nodes = self.lock();
         let mut runs = nodes.values().flat_map(|seen| &seen.heartbeat.runs);
-        runs.find(|report| report.task == task && report.run == run).map(|report| report.progress.clamp(0.0, 1.0))
+        runs.find(|report| report.task == task && report.run == run)
+            .map(|report| report.progress.clamp(0.0, 1.0))
     }
 }
 

@@ -103,7 +103,9 @@ async fn compare(app: &App, fence: &Fence, markers: &Markers, judge: &mut Judge)
     let rows = sight(app, fence, &seen).await?;
     let limits = Limits {
         lost_after: app.config.node_lost_after(),
-        release_lost_after: app.config.release_ttl + app.config.confirm_timeout + app.config.node_lost_after(),
+        release_lost_after: app.config.release_ttl
+            + app.config.confirm_timeout
+            + app.config.node_lost_after(),
     };
     let Verdict { actions, unwanted } = judge.judge(&tasks, &seen, &limits, app.now());
     correct(app, fence, &actions).await?;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use springtide_core::lane::Lane;
-use springtide_store::port::{BacklogRow, Fence, JobSpec, LaneRoom, ReleaseNow, ReleaseRequest};
 use springtide_forecast::{Distribution, Work};
+use springtide_store::port::{BacklogRow, Fence, JobSpec, LaneRoom, ReleaseNow, ReleaseRequest};
 use tokio::time::{sleep, timeout};
 
 use crate::app::App;
@@ -80,9 +80,8 @@ fn room(app: &App, lane: &Lane, backlog: &[BacklogRow]) -> Option<LaneRoom> {
         let seconds = (count > 0).then(|| app.forecasts.known(&row.model, lane.device, work)).flatten()?;
         Some((work.count, seconds))
     });
-    let (count, seconds) = known.fold((0.0, Distribution::default()), |(count, sum), (more, seconds)| {
-        (count + more, sum + seconds)
-    });
+    let (count, seconds) = known
+        .fold((0.0, Distribution::default()), |(count, sum), (more, seconds)| (count + more, sum + seconds));
     let mean = if count > 0.0 { Some(seconds.mean / count) } else { None };
     Some(LaneRoom {
         lane: lane.name.clone(),

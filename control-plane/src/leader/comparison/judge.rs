@@ -69,7 +69,9 @@ impl Judge {
             let Some((node, incarnation, run, started_at)) = &task.running else {
                 let old = now.since(task.released_at) > limits.release_lost_after;
                 if old && !held.contains(&(task.task, task.attempt)) {
-                    verdict.actions.push(ReconcileAction::Republish { task: task.task, attempt: task.attempt });
+                    verdict
+                        .actions
+                        .push(ReconcileAction::Republish { task: task.task, attempt: task.attempt });
                 }
                 continue;
             };

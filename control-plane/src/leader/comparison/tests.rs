@@ -79,7 +79,8 @@ fn evicted(loss: Loss, actions: &[ReconcileAction]) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn what_runs_where_it_should_is_left_alone() {
-    let verdict = Judge::default().judge(&[running(10)], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
+    let verdict =
+        Judge::default().judge(&[running(10)], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
     assert!(verdict.actions.is_empty() && verdict.unwanted.is_empty());
 }
 
@@ -145,10 +146,16 @@ async fn what_nobody_holds_for_too_long_gets_a_new_attempt() {
 #[tokio::test(start_paused = true)]
 async fn runs_that_the_store_does_not_want_are_named() {
     let node = || "n1".parse().unwrap();
-    let stale = Judge::default().judge(&[running(10)], &[seen(12, 3, vec![report(1), report(2)])], &LIMITS, second(13));
+    let stale = Judge::default().judge(
+        &[running(10)],
+        &[seen(12, 3, vec![report(1), report(2)])],
+        &LIMITS,
+        second(13),
+    );
     assert_eq!(stale.unwanted.get(&node()), Some(&vec![run(2)]));
     let ended = Judge::default().judge(&[], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
     assert_eq!(ended.unwanted.get(&node()), Some(&vec![run(1)]));
-    let just_started = Judge::default().judge(&[released(10)], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
+    let just_started =
+        Judge::default().judge(&[released(10)], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
     assert!(just_started.unwanted.is_empty());
 }
