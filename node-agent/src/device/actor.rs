@@ -1,0 +1,514 @@
+//! The device's loop: one thing happens, then everything that has become possible is done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use springtide_core::lane::Device;
+use springtide_core::wire::{ReturnReason, TaskEventKind, Timings};
+use springtide_core::{FailureClass, ModelId, RunId, TaskError};
+use springtide_worker_protocol::{
+    Batch, Class, Done as WorkerDone, Failed, Frame, FromWorker, Member, Subject, ToWorker,
+};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::flight::{Failure, Flight, StoppedRun, Why, Wreck};
+use super::keeper::{Death, Keeper, Unfit};
+use super::staging::{Company, Removed, Staging};
+use super::{Command, Done, End, Job, Unserved};
+use crate::backoff::Backoff;
+use crate::gate::PauseKind;
+use crate::ledger::Key;
+use crate::node::Node;
+use crate::stopper::Stop;
+use crate::worker::{WorkerEvent, WorkerLauncher, WorkerSpec};
+
+/// How often free memory is looked at while a job waits for it.
+const MEMORY_CHECK: Duration = Duration::from_secs(1);
+/// The most starts that are said ahead of a device that runs many batches at once.
+const LOOKAHEAD: usize = 1;
+
+/// Serves one device.
+pub(crate) struct Actor {
+    node: Arc<Node>,
+    spec: WorkerSpec,
+    commands: mpsc::Receiver<Command>,
+    jobs: Arc<AtomicUsize>,
+    staging: Staging,
+    flight: Flight<Failed>,
+    loading: Option<Loading>,
+    keeper: Keeper,
+    /// Starts that are being said.
+    confirms: FuturesUnordered<BoxFuture<'static, Key>>,
+    unfit: Backoff,
+    pid: Option<u32>,
+}
+
+/// A model on its way into the worker, and the batch that waits for it.
+struct Loading {
+    model: ModelId,
+    jobs: Vec<Job>,
+    since: Instant,
+    deadline: Instant,
+}
+
+impl Actor {
+    pub(crate) fn new(node: Arc<Node>, unserved: Unserved, launcher: Arc<dyn WorkerLauncher>) -> Self {
+        let Unserved { spec, commands, jobs } = unserved;
+        let config = &node.settings.node;
+        let keeper = Keeper::new(spec.clone(), launcher, config.worker_start_timeout, Instant::now());
+        let unfit = Backoff::new(config.pause_min, config.pause_max);
+        Self {
+            node,
+            spec,
+            commands,
+            jobs,
+            staging: Staging::default(),
+            flight: Flight::default(),
+            loading: None,
+            keeper,
+            confirms: FuturesUnordered::new(),
+            unfit,
+            pid: None,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        loop {
+            let next = self.advance();
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.on_command(command),
+                    None => return,
+                },
+                event = self.keeper.next() => self.on_event(event),
+                Some(key) = self.confirms.next() => {
+                    self.on_confirmed(key);
+                    // Those that were confirmed together go together.
+                    while let Some(Some(key)) = self.confirms.next().now_or_never() {
+                        self.on_confirmed(key);
+                    }
+                }
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            }
+        }
+    }
+
+    /// Does all that can be done now. When there may be more to do, if nothing happens before.
+    fn advance(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        self.enforce(now);
+        if !self.is_idle()
+            && let Err(unfit) = self.keeper.ensure(now)
+        {
+            self.give_up(&unfit, now);
+        }
+        let company =
+            if self.node.state().ledger.more_may_come() { Company::MayCome } else { Company::Complete };
+        self.stage(now);
+        while self.has_room() {
+            let Some(jobs) = self.staging.take(company, now) else { break };
+            self.send(jobs, now);
+            self.stage(now);
+        }
+        self.tell_pid();
+        let memory = (self.staging.is_waiting() && self.keeper.concurrency() > 0).then(|| now + MEMORY_CHECK);
+        let go = if self.has_room() { self.staging.next_at(company, now) } else { None };
+        let wanted = !self.is_idle();
+        let loading = self.loading.as_ref().map(|loading| loading.deadline);
+        [self.flight.next_at(), self.keeper.next_at(wanted), loading, memory, go].into_iter().flatten().min()
+    }
+
+    /// The probe has to know which processes are the node's own.
+    fn tell_pid(&mut self) {
+        let pid = self.keeper.pid();
+        if pid != self.pid {
+            let mut state = self.node.state();
+            state.workers.retain(|known| Some(*known) != self.pid);
+            state.workers.extend(pid);
+            self.pid = pid;
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.staging.is_empty() && self.flight.is_empty() && self.loading.is_none()
+    }
+
+    fn in_use(&self) -> usize {
+        self.flight.batches() + usize::from(self.loading.is_some())
+    }
+
+    fn has_room(&self) -> bool {
+        self.loading.is_none() && self.in_use() < self.keeper.concurrency()
+    }
+
+    /// Time limits.
+    fn enforce(&mut self, now: Instant) {
+        self.keeper.check_start(now);
+        let grace = self.node.settings.node.cancel_grace;
+        for run in self.flight.overdue(now, now + grace) {
+            tracing::info!(%run, "the run takes too long; cancelling it");
+            self.tell(ToWorker::Cancel { run: run.to_string() }, now);
+        }
+        if self.flight.must_kill(now) {
+            let why = format!("a run had not stopped {} s after it was cancelled", grace.as_secs_f64());
+            self.keeper.kill(why, now);
+        }
+        if self.loading.as_ref().is_some_and(|loading| loading.deadline <= now) {
+            let limit = self.node.settings.node.load_timeout.as_secs_f64();
+            self.keeper.kill(format!("a model was not loaded after {limit} s (node.load_timeout)"), now);
+            // Its end tells the batch; do not look here again.
+            if let Some(loading) = &mut self.loading {
+                loading.deadline = now + self.node.settings.node.load_timeout;
+            }
+        }
+    }
+
+    /// Says the starts of as many as the device takes, and of the next batch.
+    fn stage(&mut self, now: Instant) {
+        let concurrency = self.keeper.concurrency();
+        if concurrency == 0 || !self.staging.is_waiting() {
+            return;
+        }
+        let room = (concurrency + LOOKAHEAD).saturating_sub(self.in_use() + self.staging.groups());
+        let free = self.free_memory();
+        let fits = |job: &Job| free.is_none_or(|free| job.memory_bytes <= free);
+        let device = self.spec.device_kind();
+        let mut starts = Vec::new();
+        for job in self.staging.stage(room, fits) {
+            starts.push((job.key, job.run, job.lane.clone()));
+        }
+        if starts.is_empty() {
+            return;
+        }
+        {
+            let mut state = self.node.state();
+            for (key, run, _) in &starts {
+                state.ledger.start(*key, *run, now);
+            }
+        }
+        for (key, run, lane) in starts {
+            let node = Arc::clone(&self.node);
+            let said = async move {
+                // `false` only when the agent ends, and then this loop has ended too.
+                node.report(key, TaskEventKind::Started { run, lane, device }).await;
+                key
+            };
+            self.confirms.push(said.boxed());
+        }
+    }
+
+    /// Device memory that others do not use, where it is known.
+    fn free_memory(&self) -> Option<u64> {
+        let state = self.node.state();
+        let gpu = state.figures.gpus.iter().find(|gpu| gpu.figures.id == self.spec.device)?;
+        Some(gpu.figures.memory_total_bytes.saturating_sub(gpu.foreign_memory_bytes))
+            .filter(|_| gpu.figures.memory_total_bytes > 0)
+    }
+
+    /// A batch goes to the worker, or waits for its model to be loaded there.
+    fn send(&mut self, jobs: Vec<Job>, now: Instant) {
+        let Some((model_id, lease)) = jobs.first().map(|job| (job.model_id.clone(), job.model.clone()))
+        else {
+            return;
+        };
+        let Some(lease) = lease.filter(|_| !self.keeper.use_model(&model_id)) else {
+            self.run_batch(jobs, Duration::ZERO, now);
+            return;
+        };
+        let declared = jobs.iter().map(|job| job.memory_bytes).max().unwrap_or(0);
+        let foreign = self.foreign_memory();
+        for model in self.keeper.make_room(self.node.settings.node.max_loaded_models, declared, foreign) {
+            tracing::info!(%model, worker = %self.spec, "letting go of a model");
+            self.tell(ToWorker::Unload { model: model.to_string() }, now);
+        }
+        let deadline = now + self.node.settings.node.load_timeout;
+        self.tell(ToWorker::Load { model: model_id.to_string(), dir: lease.dir.clone() }, now);
+        self.loading = Some(Loading { model: model_id, jobs, since: now, deadline });
+    }
+
+    fn foreign_memory(&self) -> u64 {
+        let state = self.node.state();
+        let gpu = state.figures.gpus.iter().find(|gpu| gpu.figures.id == self.spec.device);
+        gpu.map_or(0, |gpu| gpu.foreign_memory_bytes)
+    }
+
+    fn run_batch(&mut self, mut jobs: Vec<Job>, load: Duration, now: Instant) {
+        let Some(model) = jobs.first().map(|job| job.model_id.to_string()) else { return };
+        let members = jobs.iter_mut().map(member).collect();
+        let batch = self.flight.send(jobs, load, now);
+        self.tell(ToWorker::Run(Batch { batch, model, members }), now);
+    }
+
+    fn tell(&mut self, message: ToWorker, now: Instant) {
+        if !self.keeper.send(message) {
+            self.keeper.kill("it does not read what it is told".to_owned(), now);
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Run(job) => self.staging.push(*job),
+            Command::Stop(key, stop) => self.stop(key, stop),
+        }
+    }
+
+    fn stop(&mut self, key: Key, stop: Stop) {
+        let now = Instant::now();
+        match self.staging.remove(key, &stop) {
+            Removed::Waiting(job) => return self.hand_back(job, None, stop),
+            Removed::Staged(job) => return self.hand_back_started(job, stop),
+            Removed::Later => return,
+            Removed::Absent => {}
+        }
+        if let Some(loading) = &mut self.loading
+            && let Some(at) = loading.jobs.iter().position(|job| job.key == key)
+        {
+            let job = loading.jobs.remove(at);
+            return self.hand_back_started(job, stop);
+        }
+        let kill_at = now + self.node.settings.node.cancel_grace;
+        if let Some(run) = self.flight.stop(key, stop, kill_at) {
+            self.tell(ToWorker::Cancel { run: run.to_string() }, now);
+        }
+    }
+
+    fn on_confirmed(&mut self, key: Key) {
+        if let Some((job, stop)) = self.staging.confirm(key) {
+            self.hand_back_started(job, stop);
+        }
+    }
+
+    fn on_event(&mut self, event: WorkerEvent) {
+        let now = Instant::now();
+        match event {
+            WorkerEvent::Frame(frame) => self.on_frame(*frame, now),
+            WorkerEvent::Exited(exit) => {
+                let jitter = self.node.random.unit();
+                let death = self.keeper.ended(exit, jitter, now);
+                self.on_death(death, now);
+            }
+        }
+    }
+
+    fn on_frame(&mut self, frame: Frame<FromWorker>, now: Instant) {
+        let Frame { message, body } = frame;
+        match message {
+            FromWorker::Ready(ready) => {
+                self.unfit.reset();
+                self.keeper.ready(ready, now);
+            }
+            FromWorker::Loaded { model, load_s, memory_bytes } => {
+                self.on_loaded(&model, load_s, memory_bytes, now);
+            }
+            FromWorker::Progress { run, fraction, .. } => {
+                if let Ok(run) = run.parse() {
+                    self.node.progress(run, fraction);
+                }
+            }
+            // No run asks for checkpoints yet.
+            FromWorker::Checkpoint { run, .. } => tracing::debug!(run, "a checkpoint that nobody asked for"),
+            FromWorker::Done(done) => self.on_done(done, body, now),
+            FromWorker::Failed(Failed { subject: Subject::Model(model), class, message, .. }) => {
+                self.on_load_failed(&model, class, &message, now);
+            }
+            FromWorker::Failed(failed) => self.on_failed(failed, now),
+        }
+    }
+
+    fn on_loaded(&mut self, model: &str, load_s: f64, memory_bytes: u64, now: Instant) {
+        tracing::info!(model, load_s, memory_bytes, worker = %self.spec, "model loaded");
+        let Ok(model) = model.parse() else { return };
+        self.keeper.loaded(ModelId::clone(&model), memory_bytes);
+        if let Some(loading) = self.loading.take_if(|loading| loading.model == model) {
+            let load = now.saturating_duration_since(loading.since);
+            self.run_batch(loading.jobs, load, now);
+        }
+    }
+
+    fn on_load_failed(&mut self, model: &str, class: Class, message: &str, now: Instant) {
+        let Some(loading) = self.loading.take_if(|loading| loading.model.to_string() == model) else {
+            return;
+        };
+        let load = now.saturating_duration_since(loading.since);
+        for job in loading.jobs {
+            let timings = Timings { load: load + job.fetched_in, ..Timings::default() };
+            let error =
+                TaskError::new(core_class(class), format!("model {model} could not be loaded: {message}"));
+            self.fail(job, error, timings);
+        }
+    }
+
+    fn on_done(&mut self, done: WorkerDone, body: Vec<u8>, now: Instant) {
+        self.keeper.works();
+        let Ok(run) = done.run.parse::<RunId>() else { return };
+        let Some((job, timings, rest)) = self.flight.done(run, now) else {
+            tracing::debug!(%run, "an answer to nothing that runs");
+            return;
+        };
+        self.finish(job, End::Done(Done { run, outputs: done.outputs, body, timings }));
+        self.settle(rest, now);
+    }
+
+    fn on_failed(&mut self, failed: Failed, now: Instant) {
+        let Subject::Run(run) = &failed.subject else { return };
+        let Ok(run) = run.parse::<RunId>() else { return };
+        match self.flight.failed(run, failed, now) {
+            None => tracing::debug!(%run, "an answer to nothing that runs"),
+            Some(Ok(failure)) => self.settle(failure, now),
+            Some(Err(StoppedRun { job, why, timings, rest })) => {
+                self.stopped(job, why, timings);
+                self.settle(rest, now);
+            }
+        }
+    }
+
+    /// A batch has answered: its failures are real, or it runs again, in parts.
+    fn settle(&mut self, failure: Failure<Failed>, now: Instant) {
+        match failure {
+            Failure::Later => {}
+            Failure::Each(failed) => {
+                for (job, timings, failed) in failed {
+                    self.fail(job, task_error(&failed), timings);
+                }
+            }
+            Failure::Whole(failed) => {
+                let out_of_memory = failed.iter().all(|(_, failed)| failed.out_of_memory);
+                tracing::info!(
+                    members = failed.len(),
+                    out_of_memory,
+                    "a batch failed as a whole; it runs again in parts"
+                );
+                let jobs: Vec<Job> = failed.into_iter().map(|(job, _)| job).collect();
+                self.staging.push_front(parts(jobs, out_of_memory), now);
+            }
+        }
+    }
+
+    fn on_death(&mut self, death: Death, now: Instant) {
+        let Death { exit, killed, unfit } = death;
+        let Wreck { running, failed } = self.flight.clear(now);
+        let what = match &killed {
+            Some(why) => format!("the {} was killed: {why}", self.spec),
+            None => format!("the {} died: {}", self.spec, exit.describe()),
+        };
+        if killed.is_none() && (!running.is_empty() || self.loading.is_some() || unfit.is_some()) {
+            tracing::warn!(runs = running.len(), "{what}");
+        }
+        for (job, timings, failed) in failed {
+            self.fail(job, task_error(&failed), timings);
+        }
+        for (job, timings, why) in running {
+            match why {
+                Some(why) => self.stopped(job, why, timings),
+                // Another one's fault.
+                None if killed.is_some() => {
+                    self.hand_back_started(job, Stop::new(ReturnReason::SlotMate, &what));
+                }
+                None => self.hand_back_started(job, Stop::new(ReturnReason::WorkerDied, &what)),
+            }
+        }
+        if let Some(loading) = self.loading.take() {
+            for job in loading.jobs {
+                if killed.is_some() {
+                    self.fail(job, TaskError::new(FailureClass::Transient, &what), Timings::default());
+                } else {
+                    self.hand_back_started(job, Stop::new(ReturnReason::WorkerDied, &what));
+                }
+            }
+        }
+        if let Some(unfit) = unfit {
+            self.give_up(&unfit, now);
+        }
+    }
+
+    /// There is no worker to be had: what waits goes back, and the node takes no more for a while.
+    fn give_up(&mut self, unfit: &Unfit, now: Instant) {
+        let Unfit(why) = unfit;
+        let until = now + self.unfit.next(self.node.random.unit());
+        self.keeper.wait_until(until);
+        self.node.pause(PauseKind::Worker, why.clone(), Some(until));
+        let stop = Stop::new(ReturnReason::NodeUnfit, why);
+        for removed in self.staging.remove_all(&stop) {
+            match removed {
+                Removed::Waiting(job) => self.hand_back(job, None, stop.clone()),
+                Removed::Staged(job) => self.hand_back_started(job, stop.clone()),
+                Removed::Later | Removed::Absent => {}
+            }
+        }
+    }
+
+    fn stopped(&self, job: Job, why: Why, timings: Timings) {
+        match why {
+            Why::Stop(stop) => self.hand_back_started(job, stop),
+            Why::Timeout => {
+                let limit = job.timeout.as_secs_f64();
+                let message = format!("task_timeout: the run took more than {limit} s");
+                self.fail(job, TaskError::new(FailureClass::Transient, message), timings);
+            }
+        }
+    }
+
+    fn fail(&self, job: Job, error: TaskError, timings: Timings) {
+        let run = job.run;
+        self.finish(job, End::Failed { run, error, timings });
+    }
+
+    fn hand_back_started(&self, job: Job, stop: Stop) {
+        let run = Some(job.run);
+        self.hand_back(job, run, stop);
+    }
+
+    fn hand_back(&self, job: Job, run: Option<RunId>, stop: Stop) {
+        self.finish(job, End::Returned { run, stop });
+    }
+
+    fn finish(&self, job: Job, end: End) {
+        self.jobs.fetch_sub(1, Ordering::Relaxed);
+        let device: Device = self.spec.device_kind();
+        job.end(end, device);
+    }
+}
+
+/// The input is kept: the run may have to be sent once more.
+fn member(job: &mut Job) -> Member {
+    let input = if job.batch.is_some() { job.input.clone() } else { std::mem::take(&mut job.input) };
+    Member {
+        task: job.key.task.to_string(),
+        run: job.run.to_string(),
+        input,
+        fence: job.fence,
+        resume: None,
+        checkpoint_every_steps: None,
+    }
+}
+
+/// One by one; or in halves, when only the memory did not suffice.
+fn parts(mut jobs: Vec<Job>, out_of_memory: bool) -> Vec<Vec<Job>> {
+    if out_of_memory && jobs.len() > 2 {
+        let rest = jobs.split_off(jobs.len() / 2);
+        vec![jobs, rest]
+    } else {
+        jobs.into_iter().map(|job| vec![job]).collect()
+    }
+}
+
+fn core_class(class: Class) -> FailureClass {
+    match class {
+        Class::Invalid => FailureClass::Invalid,
+        Class::Transient => FailureClass::Transient,
+        Class::Evicted => FailureClass::Evicted,
+    }
+}
+
+fn task_error(failed: &Failed) -> TaskError {
+    let message = match &failed.pointer {
+        Some(pointer) => format!("{pointer}: {}", failed.message),
+        None => failed.message.clone(),
+    };
+    TaskError::new(core_class(failed.class), message)
+}

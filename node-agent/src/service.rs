@@ -1,0 +1,102 @@
+//! The agent as a service of its own: what `springtide-node-agent` does.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt, SeedableRng};
+use springtide_process::clock::SystemClock;
+use springtide_process::config::sections::{Objects, Telemetry};
+use springtide_process::config::{Layers, Sources};
+use springtide_process::stop::{Stop, StopWait};
+use springtide_process::telemetry::{self, Verbosity};
+use springtide_process::{clock::SharedClock, objects};
+
+use crate::agent::{Agent, AgentParts};
+use crate::config::Settings;
+use crate::identity::node_id;
+use crate::probe::SystemProbe;
+use crate::worker::{ProcessLauncher, echo_worker_main};
+
+/// How long saying goodbye to the broker may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Takes tasks from a lane of Springtide and runs them on this machine's devices.
+#[derive(Debug, Parser)]
+#[command(name = "springtide-node-agent", version)]
+struct Arguments {
+    /// Configuration file, over the defaults and under `SPRINGTIDE__SECTION__KEY` variables.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Be a worker that sleeps, fails and crashes on request. Started by the agent.
+    #[command(hide = true)]
+    EchoWorker,
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let Arguments { config, command } = Arguments::parse();
+    if let Some(Command::EchoWorker) = command {
+        return echo_worker_main();
+    }
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("springtide-node-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: Option<PathBuf>) -> anyhow::Result<()> {
+    let layers = Layers::load(&Sources::of_process(config, Vec::new()))?;
+    let _logging = telemetry::start(&layers.section::<Telemetry>("telemetry")?, Verbosity::Configured)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&layers))
+}
+
+async fn run(layers: &Layers) -> anyhow::Result<()> {
+    let settings = Settings::from_layers(layers)?;
+    let stop = Stop::new();
+    stop.on_signals()?;
+    let mut rng = StdRng::try_from_rng(&mut SysRng).context("the system gives no random numbers")?;
+    let identity = node_id(&settings, &mut rng)?;
+    let broker = layers.section::<springtide_broker::Config>("broker")?;
+    anyhow::ensure!(
+        !broker.is_memory(),
+        "broker.url is memory:, which reaches nobody outside of this process; set it to amqp://USER:PASSWORD@HOST:PORT/VHOST"
+    );
+    let name = format!("springtide-node-agent {}", identity.id);
+    let broker = springtide_broker::connect(&broker, &name, rng.random())?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let limit = Agent::stop_limit(&settings);
+    let agent = Agent::start(AgentParts {
+        node: identity.id.clone(),
+        queue: Arc::clone(&broker.tasks),
+        bus: Arc::clone(&broker.events),
+        objects: objects::open(&layers.section::<Objects>("objects")?, &settings.data_dir)?,
+        clock,
+        seed: rng.random(),
+        launcher: Arc::new(ProcessLauncher::new(&settings.node.worker)?),
+        probe: Box::new(SystemProbe::new()?),
+        stop: stop.clone(),
+        settings,
+    })?;
+    tracing::info!(node = %agent.node(), lane = %agent.lane(), "{}", *broker.health.borrow());
+    stop.requested().await;
+    let ended = stop.wait_with_progress(StopWait::within(limit)).await;
+    // Without it the last acks may get lost, and their tasks come again.
+    if let Err(error) = broker.close(CLOSE_LIMIT).await {
+        tracing::warn!(%error, "no orderly goodbye to the broker");
+    }
+    Ok(ended?)
+}
