@@ -43,11 +43,11 @@ impl Default for Config {
             url: "memory:".to_owned(),
             heartbeat: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
-            reconnect_delay_max: Duration::from_secs(10),
+            reconnect_delay_max: Duration::from_secs(1),
             publish_timeout: Duration::from_secs(10),
             publish_window: 1024,
             events_prefetch: 1000,
-            ack_timeout: Duration::from_secs(1_800),
+            ack_timeout: Duration::from_mins(30),
             dead_cap: 10_000,
         }
     }
@@ -142,9 +142,19 @@ mod tests {
         let config = read(r#"{"heartbeat": 2, "publish_timeout": "250ms", "ack_timeout": "30m"}"#).unwrap();
         assert_eq!(config.heartbeat, Duration::from_secs(2));
         assert_eq!(config.publish_timeout, Duration::from_millis(250));
-        assert_eq!(config.ack_timeout, Duration::from_secs(1_800));
+        assert_eq!(config.ack_timeout, Duration::from_mins(30));
         assert!(read(r#"{"heartbeat": "soon"}"#).is_err());
         assert!(read(r#"{"heartbeat": -1}"#).is_err());
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_built_in_file() {
+        #[derive(Deserialize)]
+        struct File {
+            broker: Config,
+        }
+        let file: File = toml::from_str(include_str!("../../../configs/default.toml")).unwrap();
+        assert_eq!(file.broker, Config::default());
     }
 
     #[test]

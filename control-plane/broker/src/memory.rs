@@ -5,6 +5,7 @@
 //! there. It starts no thread and no task, but for the end of a timed [`cut`](Memory::cut); in a current-thread runtime
 //! the same calls and the same seed give the same run.
 
+mod channel;
 mod client;
 mod faults;
 mod queue;

@@ -11,6 +11,8 @@
 mod backoff;
 mod channel;
 mod consumer;
+mod control;
+mod dead;
 mod link;
 mod parcel;
 mod publisher;
@@ -39,7 +41,9 @@ use crate::health::{Counters, Health, Link as LinkHealth};
 use crate::inbox::Inbox;
 use crate::port::{Broker, ConsumeOptions, EventBus, Publication, QueueDepth, TaskQueue};
 use backoff::Backoff;
-use consumer::{RabbitControl, Source};
+use consumer::Source;
+use control::RabbitControl;
+use dead::DeadLetters;
 use link::{Link, Role, Settings, Supervisor};
 use parcel::Parcel;
 use publisher::Publisher;
@@ -162,12 +166,17 @@ impl RabbitClient {
         let (started, start) = oneshot::channel();
         let inbox = Inbox::new();
         let seed = self.seed.fetch_add(1, Ordering::Relaxed);
+        let dead = DeadLetters {
+            origin: source.describe(),
+            publisher: self.publisher.clone(),
+            counters: Arc::clone(&self.counters),
+        };
         let work = consumer::Work {
             source,
             prefetch,
             priority,
             link: self.consume.clone(),
-            publisher: self.publisher.clone(),
+            dead,
             counters: Arc::clone(&self.counters),
             limit: self.limit,
             backoff: Backoff::new(self.reconnect_delay_max, seed),

@@ -242,7 +242,7 @@ fn run(command: &mut Command) -> String {
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(LIMIT, future).await {
         Ok(value) => value,
-        Err(_) => panic!("waited {} s for {what}", LIMIT.as_secs()),
+        Err(late) => panic!("waited {} s for {what}: {late}", LIMIT.as_secs()),
     }
 }
 
@@ -273,7 +273,7 @@ pub fn task(index: u32) -> TaskMessage {
         model: ModelId::new("echo", "1").unwrap(),
         kind: ModelKind::Echo,
         input: TaskInput::Inline(serde_json::json!({ "output": index })),
-        timeout: Duration::from_secs(300),
+        timeout: Duration::from_mins(5),
         resources: Resources::default(),
         solo: false,
         checkpoint: None,

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use bench::{Bench, desired, heartbeat, lane, marker, marker_id, node, task, until, within};
 use lapin::ExchangeKind;
-use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use springtide_broker::{Broker, ConsumeOptions, Error, Link, Publication, names};
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 const TWO: ConsumeOptions = ConsumeOptions { prefetch: NonZeroU16::new(2).unwrap(), priority: -7 };
 
 macro_rules! on_both {
@@ -41,6 +43,7 @@ on_both! {
     queues_have_the_arguments_of_the_design,
     messages_carry_what_operators_look_for,
     a_deleted_queue_is_declared_again,
+    what_every_process_needs_is_declared_again,
     a_lane_with_other_arguments_is_refused_in_words,
     another_bound_of_the_dead_queue_is_kept,
     a_server_that_hangs_is_left_and_found_again,
@@ -143,6 +146,50 @@ async fn a_deleted_queue_is_declared_again(bench: &Bench) {
     }
     // The broker cancelled the consumer that it came through.
     assert!(held.is_stale());
+}
+
+async fn what_every_process_needs_is_declared_again(bench: &Bench) {
+    let broker = bench.broker();
+    let mut events = broker.events.consume_events(NonZeroU16::MIN).await.unwrap();
+    let mut heartbeats = broker.events.subscribe_heartbeats().await.unwrap();
+    let raw = bench.raw().await;
+    let channel = raw.create_channel().await.unwrap();
+    channel.queue_delete(names::EVENTS.into(), QueueDeleteOptions::default()).await.unwrap();
+    channel.queue_delete(names::DEAD.into(), QueueDeleteOptions::default()).await.unwrap();
+    until("the queue of events", async || {
+        broker.events.publish_events(&[marker(1)]).await.pop().unwrap().is_ok()
+    })
+    .await;
+    let event = within("an event", events.next()).await.unwrap();
+    assert_eq!(marker_id(&event.message), 1);
+    event.ack().unwrap();
+    bench.put_raw(names::EVENTS, b"nonsense").await;
+    assert_eq!(bench.take_raw(names::DEAD).await, b"nonsense");
+    // With an exchange go its bindings. Publishing to none ends the channel, and whoever subscribes finds it again.
+    channel.exchange_delete(names::HEARTBEATS.into(), ExchangeDeleteOptions::default()).await.unwrap();
+    until("the exchange", async || {
+        broker.events.publish_heartbeat(&heartbeat("n1", 1), MINUTE).await.is_ok()
+    })
+    .await;
+    let mut again = broker.events.subscribe_heartbeats().await.unwrap();
+    broker.events.publish_heartbeat(&heartbeat("n1", 2), MINUTE).await.unwrap();
+    assert_eq!(within("a heartbeat", again.next()).await.unwrap().sequence, 2);
+    bench.drop_connections();
+    let mut health = broker.health.clone();
+    within("the loss", health.wait_for(|health| !health.is_up())).await.unwrap();
+    let saying = async {
+        loop {
+            let _ = broker.events.publish_heartbeat(&heartbeat("n1", 3), MINUTE).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    within("the old subscription to come back", async {
+        tokio::select! {
+            () = saying => {}
+            heard = heartbeats.next() => assert_eq!(heard.unwrap().sequence, 3),
+        }
+    })
+    .await;
 }
 
 async fn a_lane_with_other_arguments_is_refused_in_words(bench: &Bench) {
@@ -270,9 +317,6 @@ async fn rabbitmq_with_a_foreign_exchange_is_waited_for_in_words() {
     let broker = bench.broker_with(|config| config.publish_timeout = Duration::from_secs(2));
     let error = publish(&broker, 1).await.unwrap_err().to_string();
     assert!(error.contains("springtide.nodes") && error.contains("other arguments"), "{error}");
-    channel
-        .exchange_delete(names::NODES.into(), lapin::options::ExchangeDeleteOptions::default())
-        .await
-        .unwrap();
+    channel.exchange_delete(names::NODES.into(), ExchangeDeleteOptions::default()).await.unwrap();
     until("the exchange", async || publish(&broker, 1).await.is_ok()).await;
 }

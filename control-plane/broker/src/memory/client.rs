@@ -12,9 +12,10 @@ use springtide_core::{LaneName, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::channel::MemoryChannel;
 use super::faults::Fate;
 use super::queue::Message;
-use super::server::{MemoryChannel, Raw, Server, Sink, Source, State, Subscription as Record};
+use super::server::{Raw, Server, Sink, Source, State, Subscription as Record};
 use crate::codec::{self, Unreadable};
 use crate::delivery::{Consumer, Control, Delivery, Subscription};
 use crate::error::Error;

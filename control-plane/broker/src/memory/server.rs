@@ -11,10 +11,11 @@ use springtide_core::NodeId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::channel::MemoryChannel;
 use super::faults::Dice;
 use super::queue::{Kind, Message, Overflow, Queue, Sharing};
 use crate::codec::Unreadable;
-use crate::delivery::{Channel, Reach};
+use crate::delivery::Reach;
 use crate::error::Error;
 use crate::health::{Counters, Health, Link};
 use crate::names;
@@ -170,7 +171,7 @@ impl State {
     fn receiver(&self, channel: u64) -> Option<(u64, Arc<dyn Sink>, Arc<MemoryChannel>)> {
         let id = self.channels.get(&channel)?.subscription;
         let subscription = self.subscriptions.get(&id)?;
-        let present = subscription.channel.as_ref().filter(|present| present.id == channel)?;
+        let present = subscription.channel.as_ref().filter(|present| present.id() == channel)?;
         Some((id, Arc::clone(&subscription.sink), Arc::clone(present)))
     }
 
@@ -210,8 +211,7 @@ impl State {
             client.counters.count_subscription();
         }
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
-            subscription.channel =
-                Some(Arc::new(MemoryChannel { server: Arc::clone(server), id: channel, open }));
+            subscription.channel = Some(Arc::new(MemoryChannel::new(Arc::clone(server), channel, open)));
         }
     }
 
@@ -223,7 +223,7 @@ impl State {
     /// Ends a subscription and hands what it held to others.
     pub(super) fn end(&mut self, server: &Arc<Server>, id: u64, garbage: &mut Garbage) {
         let channel = self.subscriptions.get(&id).and_then(|subscription| subscription.channel.as_ref());
-        let queue = channel.and_then(|channel| self.queue_of(channel.id));
+        let queue = channel.and_then(|channel| self.queue_of(channel.id()));
         self.detach(id, garbage);
         if let Some(subscription) = self.subscriptions.remove(&id) {
             garbage.push(Box::new(subscription.sink));
@@ -238,7 +238,7 @@ impl State {
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         let Some(channel) = subscription.channel.take() else { return };
         let sink = Arc::clone(&subscription.sink);
-        self.close_channel(channel.id);
+        self.close_channel(channel.id());
         garbage.push(sink.clear());
         garbage.push(Box::new(channel));
     }
@@ -312,56 +312,5 @@ impl State {
             self.attach(server, id);
         }
         self.pump_all(server, garbage);
-    }
-}
-
-/// A channel; the last one who holds it closes it.
-pub(super) struct MemoryChannel {
-    server: Arc<Server>,
-    id: u64,
-    open: Arc<AtomicBool>,
-}
-
-impl MemoryChannel {
-    pub(super) fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// The consumer gets nothing more.
-    pub(super) fn cancel(&self) {
-        self.server.with(|state, garbage| {
-            if let Some(name) = state.queue_of(self.id) {
-                state.queue(&name).cancel(self.id);
-                state.pump(&self.server, &name, garbage);
-            }
-        });
-    }
-}
-
-impl Channel for MemoryChannel {
-    fn ack(&self, tag: u64, reach: Reach) -> Result<(), Error> {
-        self.server.with(|state, garbage| {
-            let name = state.queue_of(self.id).ok_or(Error::Stale)?;
-            state.queue(&name).ack(self.id, tag, reach);
-            state.pump(&self.server, &name, garbage);
-            Ok(())
-        })
-    }
-
-    fn is_open(&self) -> bool {
-        self.open.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for MemoryChannel {
-    fn drop(&mut self) {
-        // Closed by the broker: nothing to do, and the lock may be held.
-        if self.is_open() {
-            self.server.with(|state, garbage| {
-                if let Some(name) = state.close_channel(self.id) {
-                    state.pump(&self.server, &name, garbage);
-                }
-            });
-        }
     }
 }

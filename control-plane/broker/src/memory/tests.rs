@@ -89,7 +89,7 @@ async fn after_a_kill_everything_comes_again_as_redelivered() {
             result.unwrap();
         }
         let held = consumer.next().await.unwrap();
-        memory.restart(how, Duration::from_secs(60));
+        memory.restart(how, Duration::from_mins(1));
         assert!(held.is_stale());
         assert_eq!(held.ack(), Err(Error::Stale));
         let mut seen = Vec::new();

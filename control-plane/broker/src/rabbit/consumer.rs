@@ -4,7 +4,6 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery as RawDelivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
@@ -15,15 +14,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::Lifetime;
 use super::backoff::Backoff;
 use super::channel::RabbitChannel;
+use super::dead::DeadLetters;
 use super::link::{Link, Session};
-use super::parcel::Parcel;
-use super::publisher::Publisher;
 use super::topology;
-use crate::codec::{self, Unreadable};
-use crate::delivery::{Channel as _, Control, Delivery};
+use crate::codec;
+use crate::delivery::{Channel, Delivery};
 use crate::error::Error;
 use crate::health::Counters;
 use crate::inbox::Inbox;
@@ -42,7 +39,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match self {
             Self::Lane(lane) => names::lane_queue(lane),
             Self::Events => names::EVENTS.to_owned(),
@@ -58,7 +55,7 @@ pub(super) struct Work {
     pub(super) prefetch: NonZeroU16,
     pub(super) priority: i32,
     pub(super) link: Link,
-    pub(super) publisher: Publisher,
+    pub(super) dead: DeadLetters,
     pub(super) counters: Arc<Counters>,
     pub(super) limit: Duration,
     pub(super) backoff: Backoff,
@@ -66,7 +63,7 @@ pub(super) struct Work {
 }
 
 /// Ends a consumer. The answer brings its channel, which stays open while somebody has it.
-type Cancel = oneshot::Sender<Result<Option<Arc<RabbitChannel>>, Error>>;
+pub(super) type Cancel = oneshot::Sender<Result<Option<Arc<RabbitChannel>>, Error>>;
 
 /// Why a subscription has ended.
 enum End {
@@ -144,8 +141,10 @@ impl Work {
     }
 
     async fn subscribe(&self, session: &Session) -> Result<(Arc<RabbitChannel>, lapin::Consumer), Error> {
-        if let Source::Lane(lane) = &self.source {
-            session.ensure_lane(lane).await?;
+        match &self.source {
+            Source::Lane(lane) => session.ensure_lane(lane).await?,
+            // Somebody may have deleted it since the connection was made.
+            _ => session.furnish().await?,
         }
         let channel = topology::open(&session.connection).await?;
         let what = self.source.describe();
@@ -197,7 +196,7 @@ impl Work {
                 }
                 next = stream.next() => match next {
                     Some(Ok(raw)) => {
-                        if let Err(reason) = self.hand_on(inbox, &channel, &mut stream, raw).await {
+                        if let Err(reason) = self.hand_on(inbox, &channel, &mut stream, raw, &|| cancels.is_empty() && !cancels.is_closed()).await {
                             return End::Lost(reason);
                         }
                     }
@@ -219,7 +218,7 @@ impl Work {
         match timeout(self.limit, cancelling).await {
             Ok(Ok(())) => {
                 while let Some(Ok(raw)) = stream.next().await {
-                    if let Err(reason) = self.hand_on(inbox, channel, &mut stream, raw).await {
+                    if let Err(reason) = self.hand_on(inbox, channel, &mut stream, raw, &|| false).await {
                         tracing::warn!(
                             queue = self.source.describe(),
                             reason,
@@ -247,15 +246,16 @@ impl Work {
         channel: &Arc<RabbitChannel>,
         stream: &mut lapin::Consumer,
         raw: RawDelivery,
+        go_on: &(dyn Fn() -> bool + Send + Sync),
     ) -> Result<(), String> {
         let mut unreadable = Vec::new();
         let mut next = Some(raw);
         while let Some(raw) = next.take() {
             match codec::decode(&raw.data) {
                 Ok(message) => {
-                    self.bury(channel, std::mem::take(&mut unreadable)).await?;
+                    self.dead.bury(channel, std::mem::take(&mut unreadable), go_on).await?;
                     let RawDelivery { delivery_tag: tag, redelivered, .. } = raw;
-                    let channel = Arc::clone(channel) as Arc<dyn crate::delivery::Channel>;
+                    let channel = Arc::clone(channel) as Arc<dyn Channel>;
                     inbox.put(Delivery { message, redelivered, tag, channel });
                 }
                 Err(why) => {
@@ -268,49 +268,7 @@ impl Work {
                 }
             }
         }
-        self.bury(channel, unreadable).await
-    }
-
-    /// Keeps unreadable messages in `springtide.dead`, then acks them. Tries for as long as the channel lives.
-    async fn bury(
-        &self,
-        channel: &Arc<RabbitChannel>,
-        unreadable: Vec<(RawDelivery, Unreadable)>,
-    ) -> Result<(), String> {
-        let mut left = unreadable;
-        let origin = self.source.describe();
-        while !left.is_empty() {
-            let parcels = left.iter().map(|(raw, why)| Ok(Parcel::dead(&origin, raw.data.clone(), why)));
-            let fates = self.publisher.publish(parcels.collect()).await;
-            let tried = left.len();
-            let mut kept = Vec::new();
-            for ((raw, why), fate) in left.into_iter().zip(fates) {
-                match fate {
-                    Ok(()) => {
-                        tracing::error!(
-                            queue = origin,
-                            reason = why.reason,
-                            "kept an unreadable message in {}",
-                            names::DEAD
-                        );
-                        let _ = channel.ack(raw.delivery_tag, crate::delivery::Reach::One);
-                    }
-                    Err(error) => {
-                        tracing::warn!(queue = origin, %error, "an unreadable message can't be kept yet");
-                        kept.push((raw, why));
-                    }
-                }
-            }
-            self.counters.count_unreadable(tried - kept.len());
-            left = kept;
-            if !left.is_empty() {
-                if !channel.is_open() {
-                    return Err("the channel is closed".to_owned());
-                }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-        Ok(())
+        self.dead.bury(channel, unreadable, go_on).await
     }
 }
 
@@ -318,35 +276,5 @@ fn answer(cancel: Option<Cancel>, with: Result<Option<Arc<RabbitChannel>>, Error
     if let Some(cancel) = cancel {
         // Whoever asked has stopped waiting.
         let _ = cancel.send(with);
-    }
-}
-
-/// The owner's side of a consumer.
-pub(super) struct RabbitControl {
-    pub(super) cancels: mpsc::Sender<Cancel>,
-    /// After a cancel: keeps the channel open while the consumer lives.
-    pub(super) channel: Option<Arc<RabbitChannel>>,
-    pub(super) link: Link,
-    pub(super) limit: Duration,
-    /// Consumers keep the connections alive.
-    pub(super) _lifetime: Arc<Lifetime>,
-}
-
-#[async_trait]
-impl Control for RabbitControl {
-    async fn cancel(&mut self) -> Result<(), Error> {
-        let (sender, answer) = oneshot::channel();
-        if self.cancels.send(sender).await.is_err() {
-            return Ok(());
-        }
-        // The task has its own, shorter limit, and may have to bury something first.
-        match timeout(self.limit * 3, answer).await {
-            Ok(Ok(result)) => {
-                self.channel = result?;
-                Ok(())
-            }
-            Ok(Err(_)) => Ok(()),
-            Err(_) => Err(self.link.late("a consumer to end", self.limit * 3)),
-        }
     }
 }

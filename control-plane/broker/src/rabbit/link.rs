@@ -51,9 +51,15 @@ impl Role {
 pub(super) struct Session {
     pub(super) connection: Connection,
     lanes: Mutex<HashSet<LaneName>>,
+    dead_cap: u32,
 }
 
 impl Session {
+    /// Declares the queues and exchanges that every process needs.
+    pub(super) async fn furnish(&self) -> Result<(), Error> {
+        topology::declare_base(&self.connection, self.dead_cap).await
+    }
+
     /// Declares a lane's queue, once a session.
     pub(super) async fn ensure_lane(&self, lane: &LaneName) -> Result<(), Error> {
         let known = self.lanes().contains(lane);
@@ -173,8 +179,9 @@ impl Supervisor {
         let late = |what: &str| format!("{what} took longer than {} s", limit.as_secs_f64());
         let connection =
             self.connect(deadline).await.map_err(|e| e.unwrap_or_else(|| late("the handshake")))?;
-        match timeout_at(deadline, topology::declare_base(&connection, self.settings.dead_cap)).await {
-            Ok(Ok(())) => Ok(Session { connection, lanes: Mutex::default() }),
+        let session = Session { connection, lanes: Mutex::default(), dead_cap: self.settings.dead_cap };
+        match timeout_at(deadline, session.furnish()).await {
+            Ok(Ok(())) => Ok(session),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(late("declaring queues")),
         }

@@ -81,6 +81,8 @@ pub(super) struct Work {
     counters: Arc<Counters>,
     stop: CancellationToken,
     last_id: u64,
+    /// Something that every process declares seems to have been deleted.
+    unfurnished: bool,
 }
 
 /// A publisher and its work, which the caller spawns.
@@ -94,7 +96,10 @@ pub(super) fn start(
     let (sender, jobs) = mpsc::channel(WAITING_CALLS);
     let window = usize::try_from(window).unwrap_or(usize::MAX).max(1);
     let publisher = Publisher { jobs: sender, link: link.clone(), limit };
-    (publisher, Work { jobs, current: None, link, window, limit, counters, stop, last_id: 0 })
+    (
+        publisher,
+        Work { jobs, current: None, link, window, limit, counters, stop, last_id: 0, unfurnished: false },
+    )
 }
 
 /// A message without a confirm.
@@ -123,7 +128,7 @@ impl Work {
                 session = self.link.wait() => session,
             };
             let Some(session) = session else { return };
-            let reason = match timeout(self.limit, confirm_channel(&session)).await {
+            let reason = match timeout(self.limit, self.confirm_channel(&session)).await {
                 Ok(Ok(channel)) => self.serve(&session, &channel).await,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "opening a channel took too long".to_owned(),
@@ -132,6 +137,7 @@ impl Work {
                 return;
             }
             tracing::warn!(reason, "the channel that publishes has ended");
+            self.unfurnished = true;
             // The supervisor may not know yet that the connection is gone.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -188,6 +194,9 @@ impl Work {
                     if let Some(reason) = self.settle(session, &mut pending, ready) {
                         break reason;
                     }
+                    if self.unfurnished {
+                        break "a queue was deleted".to_owned();
+                    }
                 }
                 job = self.jobs.recv(), if room && self.current.is_none() => match job {
                     Some(job) => self.current = Some(job),
@@ -200,6 +209,17 @@ impl Work {
             ticket.settle(at, Err(lost(&reason)));
         }
         reason
+    }
+
+    async fn confirm_channel(&mut self, session: &Session) -> Result<Channel, Error> {
+        if self.unfurnished {
+            session.furnish().await?;
+            self.unfurnished = false;
+        }
+        let channel = topology::open(&session.connection).await?;
+        let selected = channel.confirm_select(ConfirmSelectOptions::default()).await;
+        selected.map_err(|e| topology::refused("publisher confirms", &e))?;
+        Ok(channel)
     }
 
     /// The next message that somebody still waits for.
@@ -220,7 +240,7 @@ impl Work {
 
     /// Tells the tickets; returns why the channel is done for if it is.
     fn settle(
-        &self,
+        &mut self,
         session: &Session,
         pending: &mut HashMap<u64, Pending>,
         outcomes: Vec<(u64, Outcome)>,
@@ -232,8 +252,10 @@ impl Work {
         for id in returned {
             let Some(Pending { ticket, at, destination }) = pending.remove(&id) else { continue };
             self.counters.count_unroutable();
-            if let Destination::Lane(lane) = &destination {
-                session.forget_lane(lane);
+            match &destination {
+                Destination::Lane(lane) => session.forget_lane(lane),
+                Destination::Events | Destination::Dead => self.unfurnished = true,
+                Destination::Heartbeats | Destination::Node(_) => {}
             }
             ticket.settle(at, Err(destination.unroutable()));
         }
@@ -260,13 +282,6 @@ impl Work {
 
 fn lost(reason: &str) -> Error {
     Error::Lost { what: "a publication was confirmed", reason: reason.to_owned() }
-}
-
-async fn confirm_channel(session: &Session) -> Result<Channel, Error> {
-    let channel = topology::open(&session.connection).await?;
-    let selected = channel.confirm_select(ConfirmSelectOptions::default()).await;
-    selected.map_err(|e| topology::refused("publisher confirms", &e))?;
-    Ok(channel)
 }
 
 fn outcome(confirmation: lapin::Result<Confirmation>) -> Outcome {

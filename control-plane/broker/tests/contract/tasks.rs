@@ -9,7 +9,7 @@ use springtide_core::wire::TaskMessage;
 
 use crate::bench::{Bench, lane, task, until, within};
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 pub fn publication(index: u32, priority: u8) -> Publication {
     Publication { lane: lane("cpu"), message: task(index), priority, expiration: MINUTE }
