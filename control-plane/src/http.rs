@@ -49,6 +49,7 @@ pub struct Api {
     streams: Arc<Semaphore>,
     uploads: Semaphore,
     readiness: health::Readiness,
+    room: body::Room,
 }
 
 /// As endpoints get it.
@@ -61,6 +62,7 @@ pub fn router(app: Arc<App>, auth: Auth) -> Router {
         uploads: Semaphore::new(UPLOADS),
         followed: Arc::default(),
         readiness: health::Readiness::default(),
+        room: body::Room::new(app.config.max_request_bytes),
         app,
         auth,
     });

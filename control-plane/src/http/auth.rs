@@ -104,7 +104,12 @@ impl Auth {
         };
         let hash: [u8; 32] = Sha256::digest(given).into();
         // All are compared, each in full: the time taken tells nothing.
-        let found = tokens.iter().filter(|token| is_same(&token.hash, &hash)).last();
+        let found = tokens.iter().fold(
+            None,
+            |found, token| {
+                if is_same(&token.hash, &hash) { Some(token) } else { found }
+            },
+        );
         let Some(token) = found else {
             let detail = "the token is not known; `springtide tokens list` shows those that are";
             return Err(Refusal::new(Kind::Unauthenticated, detail));

@@ -1,13 +1,15 @@
 //! Reads request bodies: bounded, in time, JSON only, and every fault with the field that it is in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use springtide_core::model::pointer_of;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::Shared;
@@ -16,8 +18,41 @@ use super::problem::{Kind, Refusal, Result};
 /// From this size on a body is read and checked on a thread where that holds nobody up.
 const HEAVY_BYTES: usize = 256 * 1024;
 
+/// A body up to this size is taken without asking for room.
+const SMALL_BYTES: usize = 64 * 1024;
+/// How many of the largest bodies there is room for at once.
+const LARGEST_BODIES: u64 = 8;
+
+/// The room for large bodies, in KiB: so many clients with so large bodies would otherwise take all memory.
+pub struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// For bodies of at most `max_request_bytes` each.
+    pub fn new(max_request_bytes: u64) -> Self {
+        let kib = (max_request_bytes / 1024 + 1).saturating_mul(LARGEST_BODIES);
+        Self(Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Room for a body of this size, waited for as long as a request may take.
+    async fn take(&self, bytes: usize, time: Duration) -> Result<Option<OwnedSemaphorePermit>> {
+        if bytes <= SMALL_BYTES {
+            return Ok(None);
+        }
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+        let permits = timeout(time, Arc::clone(&self.0).acquire_many_owned(kib)).await;
+        permits.ok().and_then(Result::ok).map(Some).ok_or_else(|| {
+            Refusal::new(Kind::Busy, "as many large requests are being read as this service takes at once")
+        })
+    }
+}
+
 /// The whole body of a JSON request, unread.
-pub struct RawJson(pub Bytes);
+pub struct RawJson {
+    /// Its bytes.
+    pub body: Bytes,
+    /// Held as long as the request takes.
+    pub room: Option<OwnedSemaphorePermit>,
+}
 
 /// A JSON body. Fields that the type does not know are refused.
 pub struct Json<T>(pub T);
@@ -30,7 +65,8 @@ impl FromRequest<Shared> for RawJson {
 
     async fn from_request(request: Request, api: &Shared) -> Result<Self> {
         check_content_type(request.headers())?;
-        read(request, api).await.map(Self)
+        let (body, room) = read(request, api).await?;
+        Ok(Self { body, room })
     }
 }
 
@@ -38,7 +74,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, api: &Shared) -> Result<Self> {
-        let RawJson(body) = RawJson::from_request(request, api).await?;
+        let RawJson { body, .. } = RawJson::from_request(request, api).await?;
         parse(&body).map(Self)
     }
 }
@@ -48,7 +84,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Shared> for OptionalJson<T> {
 
     async fn from_request(request: Request, api: &Shared) -> Result<Self> {
         let content_type = check_content_type(request.headers());
-        let body = read(request, api).await?;
+        let (body, _room) = read(request, api).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -57,10 +93,15 @@ impl<T: DeserializeOwned + Default> FromRequest<Shared> for OptionalJson<T> {
     }
 }
 
-async fn read(request: Request, api: &Shared) -> Result<Bytes> {
+async fn read(request: Request, api: &Shared) -> Result<(Bytes, Option<OwnedSemaphorePermit>)> {
     let config = &api.app.config;
     let limit = usize::try_from(config.max_request_bytes).unwrap_or(usize::MAX);
-    read_within(request, limit, config.request_timeout).await
+    // Of a body that does not say, the most is taken.
+    let announced =
+        request.body().size_hint().upper().map_or(limit, |most| usize::try_from(most).unwrap_or(limit));
+    let room = api.room.take(announced.min(limit), config.request_timeout).await?;
+    let body = read_within(request, limit, config.request_timeout).await?;
+    Ok((body, room))
 }
 
 async fn read_within(request: Request, limit_bytes: usize, time: Duration) -> Result<Bytes> {

@@ -61,6 +61,16 @@ impl Followed {
     }
 }
 
+/// What a follower has to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Its job may have changed.
+    Changed,
+    /// It is time to [`look`](Follower::look). Whoever waits for other things as well should not drop that look for
+    /// them: a slow store would never be heard out.
+    LookDue,
+}
+
 /// Follows one job.
 pub struct Follower {
     app: Arc<App>,
@@ -85,13 +95,23 @@ impl Follower {
         }
     }
 
-    /// Returns once the job may have changed. Can be dropped at any time without missing a change.
+    /// Waits for something to do. Can be dropped at any time without missing a change.
+    pub async fn turn(&mut self) -> Turn {
+        tokio::select! {
+            () = self.notices.changed() => Turn::Changed,
+            _ = self.looks.tick() => Turn::LookDue,
+        }
+    }
+
+    /// Looks whether followed jobs have changed elsewhere; if this one has, the next turn says so.
+    pub async fn look(&self) {
+        self.followed.look(&self.app).await;
+    }
+
+    /// Returns once the job may have changed.
     pub async fn changed(&mut self) {
-        loop {
-            tokio::select! {
-                () = self.notices.changed() => return,
-                _ = self.looks.tick() => self.followed.look(&self.app).await,
-            }
+        while self.turn().await == Turn::LookDue {
+            self.look().await;
         }
     }
 }

@@ -40,7 +40,7 @@ impl Modify for Token {
     }
 }
 
-/// All endpoints but those whose path OpenAPI can't say.
+/// All endpoints but those whose path a template can't say.
 pub fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(jobs::submit::submit, jobs::list::list))

@@ -26,7 +26,7 @@ pub fn url_of(key: &str) -> String {
     tag = "jobs",
     params(("key" = String, Path, description = "As an output's `url` has it; may hold slashes")),
     responses(
-        (status = 200, description = "The bytes", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 200, description = "The bytes", body = String, content_type = "application/octet-stream"),
         (status = 304, description = "`If-None-Match` names them"),
     ),
 )]

@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use springtide_core::LaneName;
+use springtide_store::Error as StoreError;
 use springtide_store::port::Cursor;
 
 use super::Shared;
@@ -80,6 +81,16 @@ pub fn page(config: &Config, cursor: Option<String>, limit: Option<u32>) -> Resu
         return Err(Refusal::new(Kind::Malformed, detail));
     }
     Ok(Cursor { after: cursor.filter(|cursor| !cursor.is_empty()), limit })
+}
+
+/// What the store says to a page: the only thing that can contradict it is the cursor.
+pub fn bad_cursor(error: StoreError) -> Refusal {
+    match error {
+        StoreError::Conflict(message) => {
+            Refusal::new(Kind::Malformed, format!("the query parameter `cursor` is wrong: {message}"))
+        }
+        other => other.into(),
+    }
 }
 
 /// A number of seconds in a request: finite, and within bounds.

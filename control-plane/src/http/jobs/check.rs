@@ -238,6 +238,3 @@ impl<S: FnMut() -> u32> Splitter<'_, S> {
 fn outward(fault: InputFault, outer: &Pointer) -> InputFault {
     InputFault { pointer: fault.pointer.under(outer), ..fault }
 }
-
-#[cfg(test)]
-mod tests;

@@ -20,7 +20,7 @@ use super::view;
 use crate::app::App;
 use crate::http::Shared;
 use crate::http::auth::{Allowed, Read};
-use crate::http::follow::Follower;
+use crate::http::follow::{Follower, Turn};
 use crate::http::params::Id;
 use crate::http::problem::{Kind, Refusal, Result};
 use crate::http::serve::Stopping;
@@ -133,10 +133,15 @@ impl Events {
     }
 
     async fn wait(&mut self) -> Waited {
-        tokio::select! {
-            () = self.stopping.requested() => Waited::Stopped,
-            () = self.follower.changed() => Waited::Changed,
-            () = sleep_until(self.next_progress) => Waited::Progressed,
+        loop {
+            tokio::select! {
+                () = self.stopping.requested() => return Waited::Stopped,
+                () = sleep_until(self.next_progress) => return Waited::Progressed,
+                turn = self.follower.turn() => match turn {
+                    Turn::Changed => return Waited::Changed,
+                    Turn::LookDue => self.follower.look().await,
+                },
+            }
         }
     }
 

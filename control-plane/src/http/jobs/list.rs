@@ -11,7 +11,7 @@ use springtide_store::port::JobFilter;
 use super::view;
 use crate::http::Shared;
 use crate::http::auth::{Allowed, Read};
-use crate::http::params::{Params, page};
+use crate::http::params::{Params, bad_cursor, page};
 use crate::http::problem::{Kind, Refusal, Result};
 
 /// Which jobs.
@@ -47,7 +47,7 @@ pub async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<JobView>>> {
     let cursor = page(&api.app.config, params.cursor.clone(), params.limit)?;
-    let rows = api.app.store.jobs(&filter(params)?, &cursor).await?;
+    let rows = api.app.store.jobs(&filter(params)?, &cursor).await.map_err(bad_cursor)?;
     let mut items = Vec::with_capacity(rows.items.len());
     for row in rows.items {
         items.push(view::job(&api.app, row).await);

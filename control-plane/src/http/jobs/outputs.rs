@@ -9,7 +9,7 @@ use springtide_store::port::TaskFilter;
 use super::view;
 use crate::http::Shared;
 use crate::http::auth::{Allowed, Read};
-use crate::http::params::{Id, PageParams, Params, page};
+use crate::http::params::{Id, PageParams, Params, bad_cursor, page};
 use crate::http::problem::Result;
 
 /// The outputs of a job's tasks that have succeeded, by their position in the job. A page is made of whole tasks:
@@ -29,7 +29,7 @@ pub async fn outputs(
 ) -> Result<Json<Page<OutputView>>> {
     let cursor = page(&api.app.config, params.cursor, params.limit)?;
     let spec = api.app.store.job(id).await?.spec;
-    let tasks = api.app.store.tasks(id, &TaskFilter::Succeeded, &cursor).await?;
+    let tasks = api.app.store.tasks(id, &TaskFilter::Succeeded, &cursor).await.map_err(bad_cursor)?;
     let items = tasks.items.into_iter().flat_map(|task| view::outputs(&spec, task)).collect();
     Ok(Json(Page { items, next_cursor: tasks.next }))
 }

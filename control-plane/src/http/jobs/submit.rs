@@ -58,7 +58,7 @@ pub async fn submit(
     Params(params): Params<SubmitParams>,
     stopping: Stopping,
     headers: HeaderMap,
-    RawJson(body): RawJson,
+    RawJson { body, room: _room }: RawJson,
 ) -> Result<impl IntoResponse> {
     let wait = wait(&api, &params)?;
     let idempotency = idempotency(&headers, &[&body])?;

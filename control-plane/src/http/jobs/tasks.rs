@@ -10,7 +10,7 @@ use springtide_store::port::TaskFilter;
 use super::view;
 use crate::http::Shared;
 use crate::http::auth::{Allowed, Read};
-use crate::http::params::{Id, Params, page};
+use crate::http::params::{Id, Params, bad_cursor, page};
 use crate::http::problem::Result;
 
 /// Which tasks.
@@ -19,6 +19,7 @@ use crate::http::problem::Result;
 #[into_params(parameter_in = Query)]
 pub struct TasksParams {
     /// `succeeded` or `failed`; all when it is not said.
+    #[param(inline)]
     pub state: Option<Ended>,
     /// What the last page gave as `next_cursor`.
     pub cursor: Option<String>,
@@ -57,7 +58,7 @@ pub async fn tasks(
         Some(Ended::Succeeded) => TaskFilter::Succeeded,
         Some(Ended::Failed) => TaskFilter::Failed,
     };
-    let rows = app.store.tasks(id, &filter, &cursor).await?;
+    let rows = app.store.tasks(id, &filter, &cursor).await.map_err(bad_cursor)?;
     let mut items = Vec::with_capacity(rows.items.len());
     for row in rows.items {
         // Most tasks have none: their first attempt is on its way or did it.

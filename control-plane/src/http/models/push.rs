@@ -33,7 +33,7 @@ const TAR: &str = "application/x-tar";
     post,
     path = "/v1/models",
     tag = "models",
-    request_body(content = Vec<u8>, content_type = "application/x-tar"),
+    request_body(content = String, content_type = "application/x-tar"),
     responses(
         (status = 201, description = "The model is there now", body = ModelView),
         (status = 200, description = "It was there before", body = ModelView),

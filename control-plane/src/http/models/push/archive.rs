@@ -202,6 +202,3 @@ fn at_manifest(error: &InvalidManifest) -> Refusal {
     };
     refusal.at(&pointer)
 }
-
-#[cfg(test)]
-mod tests;
