@@ -118,6 +118,7 @@ impl Memory {
 
     fn set_publish_links(&self, link: &Link) {
         self.server.with(|state, _| {
+            state.publish = link.clone();
             for client in state.clients.values() {
                 client.health.send_modify(|health| {
                     if !matches!(health.publish, Link::Down { .. }) {

@@ -88,6 +88,8 @@ pub(super) struct State {
     pub(super) dice: Dice,
     last_id: u64,
     dead_cap: usize,
+    /// Whether publications are taken: up or blocked.
+    pub(super) publish: Link,
 }
 
 pub(super) struct Server(Mutex<State>);
@@ -104,6 +106,7 @@ impl Server {
             dice,
             last_id: 0,
             dead_cap,
+            publish: Link::Up,
         })))
     }
 
@@ -301,10 +304,11 @@ impl State {
 
     /// Gives a client its connection and consumers back.
     pub(super) fn reconnect(&mut self, server: &Arc<Server>, client: u64, garbage: &mut Garbage) {
+        let publish = self.publish.clone();
         let Some(record) = self.clients.get_mut(&client) else { return };
         record.counters.count_connection();
         record.health.send_modify(|health| {
-            health.publish = Link::Up;
+            health.publish = publish;
             health.consume = Link::Up;
         });
         let lost = self.subscriptions.iter().filter(|(_, s)| s.client == client && s.channel.is_none());
