@@ -21,7 +21,7 @@ use springtide_core::{Incarnation, JobId, RunId, TaskError, TaskId, Timestamp};
 use springtide_process::clock::TokioClock;
 use springtide_process::config::Layers;
 use springtide_store::Store;
-use springtide_store::port::{Fence, LaneRoom, LeaseRequest, ReleaseRequest, TokenRow};
+use springtide_store::port::{Fence, LaneRoom, LeaseRequest, ReleaseRequest, ReleasedTask, TokenRow};
 use tower::ServiceExt;
 
 /// A control plane.
@@ -133,7 +133,7 @@ impl Api {
     }
 
     /// Releases every task that waits, as the leader does.
-    pub async fn release(&self) {
+    pub async fn release(&self) -> Vec<ReleasedTask> {
         let lanes = self.app.lanes.iter().map(|lane| LaneRoom {
             lane: lane.name.clone(),
             device: lane.device,
@@ -141,7 +141,7 @@ impl Api {
             limit: 1000,
         });
         let request = ReleaseRequest { now: self.app.now(), lanes: lanes.collect(), most: 1000 };
-        self.app.store.release(&self.fence().await, &request).await.unwrap();
+        self.app.store.release(&self.fence().await, &request).await.unwrap()
     }
 
     /// Applies events, as the leader does, and tells whoever waits on this replica.
