@@ -9,6 +9,9 @@ use crate::command;
 pub const EXIT_CODES: &str = "Exit codes: 0 succeeded; 1 failed; 2 refused (wrong usage, or the control plane does not take it);
 3 the job was cancelled; 4 the control plane can't be reached; 130 interrupted while waiting (the job goes on).";
 
+/// Where `springtide up` listens when nothing else is said.
+pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7860";
+
 /// Springtide: jobs for generative and other libtorch models, on a laptop or a cluster
 #[derive(Debug, Parser)]
 #[command(name = "springtide", version, after_help = EXIT_CODES, propagate_version = true)]
@@ -32,7 +35,7 @@ pub struct Global {
         value_name = "URL",
         env = "SPRINGTIDE_SERVER",
         hide_env_values = true,
-        default_value = "http://127.0.0.1:7860"
+        default_value = DEFAULT_SERVER
     )]
     pub server: Url,
     /// Print one JSON document
@@ -43,6 +46,8 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Start all of Springtide in this process: control plane, node, store, broker
+    Up(Box<command::up::Arguments>),
     /// Post a job, wait for it and save its outputs
     Submit(Box<command::submit::Arguments>),
     /// Follow a job until it has ended
@@ -57,8 +62,13 @@ pub enum Command {
     Nodes(command::nodes::Arguments),
     /// Push, list and show models
     Models(command::models::Arguments),
+    /// Make, list and revoke the tokens that requests need
+    Tokens(command::tokens::Arguments),
     /// Show the configuration
     Config(command::config::Arguments),
+    /// Be a worker that sleeps, fails and crashes on request; started by the node
+    #[command(hide = true)]
+    EchoWorker,
 }
 
 #[cfg(test)]

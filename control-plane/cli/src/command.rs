@@ -7,6 +7,8 @@ pub mod models;
 pub mod nodes;
 pub mod retry;
 pub mod submit;
+pub mod tokens;
+pub mod up;
 pub mod watch;
 
 use crate::args::{Cli, Command};
@@ -17,6 +19,7 @@ use crate::exit::{self, Exit};
 pub async fn run(cli: Cli) -> Exit {
     let context = Context::of_process(cli.global);
     let result = match cli.command {
+        Command::Up(arguments) => up::run(*arguments, &context).await,
         Command::Submit(arguments) => submit::run(*arguments, &context).await,
         Command::Watch(arguments) => watch::run(arguments, &context).await,
         Command::Jobs(arguments) => jobs::run(&arguments, &context).await,
@@ -24,7 +27,9 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Retry(arguments) => retry::run(&arguments, &context).await,
         Command::Nodes(arguments) => nodes::run(arguments, &context).await,
         Command::Models(arguments) => models::run(arguments, &context).await,
+        Command::Tokens(arguments) => tokens::run(arguments, &context).await,
         Command::Config(arguments) => config::run(arguments),
+        Command::EchoWorker => unreachable!("a worker was started instead, without this runtime"),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{}", exit::describe(&error));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use rand::TryRng;
 use rand::rngs::SysRng;
-use springtide_client::{Client, Options};
+use springtide_client::{Client, Options, Url};
 use springtide_core::Timestamp;
 use springtide_process::clock::{SharedClock, SystemClock};
 
@@ -28,10 +28,7 @@ impl Context {
 
     /// A client of the chosen server.
     pub fn client(&self) -> anyhow::Result<Client> {
-        let mut options = Options::new(self.global.server.clone(), random_seed()?);
-        // Not an option of the command line: those can be read by every user of the machine.
-        options.token = std::env::var("SPRINGTIDE_TOKEN").ok().filter(|token| !token.is_empty());
-        Ok(Client::new(options)?)
+        client_of(self.global.server.clone())
     }
 
     /// The time of day.
@@ -43,6 +40,14 @@ impl Context {
     pub fn json(&self) -> bool {
         self.global.json
     }
+}
+
+/// A client of this server.
+pub fn client_of(server: Url) -> anyhow::Result<Client> {
+    let mut options = Options::new(server, random_seed()?);
+    // Not an option of the command line: those can be read by every user of the machine.
+    options.token = std::env::var("SPRINGTIDE_TOKEN").ok().filter(|token| !token.is_empty());
+    Ok(Client::new(options)?)
 }
 
 /// A seed from the machine.

@@ -57,6 +57,13 @@ impl Exit {
 #[error("{0}")]
 pub struct Usage(pub String);
 
+impl From<springtide_process::config::Error> for Usage {
+    fn from(error: springtide_process::config::Error) -> Self {
+        let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        Self(format!("{error}{cause}"))
+    }
+}
+
 /// An error as people read it: what failed, and at the end of the chain why. What HTTP libraries say in between says
 /// nothing more.
 pub fn describe(error: &anyhow::Error) -> String {

@@ -19,6 +19,7 @@ mod follow;
 mod meter;
 mod save;
 mod say;
+mod store;
 mod table;
 mod when;
 
@@ -32,6 +33,9 @@ pub use exit::Exit;
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, args::Command::EchoWorker) {
+        return springtide_node_agent::echo_worker_main();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -38,10 +38,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 
 /// The configuration of this process.
 pub fn load(file: Option<PathBuf>, overrides: Vec<Override>) -> Result<Layers, Usage> {
-    Layers::load(&Sources::of_process(file, overrides)).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        Usage(format!("{error}{cause}"))
-    })
+    Layers::load(&Sources::of_process(file, overrides)).map_err(Usage::from)
 }
 
 /// What `--set` flags say.

@@ -1,6 +1,6 @@
 //! `springtide models`: pushes, lists and shows models.
 
-mod push;
+pub mod push;
 
 use clap::{Args, Subcommand};
 use springtide_client::Client;
@@ -10,8 +10,6 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::table::Table;
 use crate::{say, when};
-
-pub use push::push;
 
 /// Arguments of `models`.
 #[derive(Debug, Args)]
@@ -41,7 +39,7 @@ pub async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit
     let client = context.client()?;
     match arguments.action {
         Action::Push { dir } => {
-            let view = push(&client, &dir).await?;
+            let view = push::push(&client, &dir).await?;
             if context.json() {
                 say::json(&view)?;
             } else {

@@ -44,7 +44,7 @@ impl Package {
     }
 }
 
-/// The blocks before a file's bytes; names of more than 100 bytes take three more.
+/// The block before a file's bytes.
 fn header(name: &str, size: u64) -> Bytes {
     let mut header = tar::Header::new_gnu();
     header.set_size(size);

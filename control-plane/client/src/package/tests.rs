@@ -110,12 +110,18 @@ fn what_is_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn long_file_names_survive() {
-    let name = format!("{}.bin", "x".repeat(150));
-    let dir = model(&[("model.pt", b"m"), ("vocabulary.txt", b"test"), (&name, b"long")]);
-    let sum = format!("\"{name}\" = \"{}\"", checksum(&dir.path().join(&name), |_| {}).unwrap());
-    std::fs::write(dir.path().join(MANIFEST), MANIFEST_TEXT.replace("[files]", &format!("[files]\n{sum}")))
-        .unwrap();
-    let package = Package::read(dir.path(), |_, _| {}).unwrap();
-    assert!(unpacked(&package).await.contains(&(name, b"long".to_vec())));
+async fn the_longest_name_fits_and_a_longer_one_is_refused() {
+    let dir = model(&[("model.pt", b"m"), ("vocabulary.txt", b"test")]);
+    let name = |length| format!("{}.bin", "x".repeat(length - 4));
+    let with = |name: &str| {
+        std::fs::write(dir.path().join(name), b"long").unwrap();
+        let sum = format!("\"{name}\" = \"{}\"", checksum(&dir.path().join(name), |_| {}).unwrap());
+        let text = MANIFEST_TEXT.replace("[files]", &format!("[files]\n{sum}"));
+        std::fs::write(dir.path().join(MANIFEST), text).unwrap();
+        Package::read(dir.path(), |_, _| {})
+    };
+    let package = with(&name(MAX_NAME_BYTES)).unwrap();
+    assert!(unpacked(&package).await.contains(&(name(MAX_NAME_BYTES), b"long".to_vec())));
+    let error = with(&name(MAX_NAME_BYTES + 1)).unwrap_err().to_string();
+    assert!(error.contains("longer than 100 bytes"), "{error}");
 }

@@ -12,17 +12,21 @@ use crate::when;
 /// Checks a model directory and pushes it; says on stderr what it does.
 pub async fn push(client: &Client, dir: &Path) -> anyhow::Result<ModelView> {
     let package = read(dir).await?;
-    let id = &package.manifest.id;
     for file in &package.filled_in {
         eprintln!("{file}: checksum filled in");
     }
     if !package.left_out.is_empty() {
         eprintln!("not sent, because model.toml does not name it: {}", package.left_out.join(", "));
     }
-    eprintln!("pushing {id}, {}", when::size(package.archive_bytes()));
+    send(client, &package).await
+}
+
+/// Sends a model that was read.
+pub async fn send(client: &Client, package: &Package) -> anyhow::Result<ModelView> {
+    eprintln!("pushing {}, {}", package.manifest.id, when::size(package.archive_bytes()));
     let meter = Meter::new("uploading");
     let view =
-        client.push_model(&package, move |upload| meter.show(upload.sent_bytes, upload.total_bytes)).await?;
+        client.push_model(package, move |upload| meter.show(upload.sent_bytes, upload.total_bytes)).await?;
     eprintln!("pushed {}", view.id);
     Ok(view)
 }

@@ -1,0 +1,133 @@
+//! `springtide up`: all of Springtide in one process, until Ctrl-C.
+//!
+//! ```text
+//! configuration ─► lock of the data directory ─► house: store, broker, objects, control plane, node
+//!                                                  │
+//!                             models pushed ◄──────┤──► greeting ──► Ctrl-C: the node drains, then the rest stops
+//! ```
+
+mod greeting;
+mod house;
+mod lock;
+mod models;
+mod worker;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use springtide_process::config::{Layers, Override};
+use springtide_process::stop::Stop;
+use springtide_process::telemetry::{self, Verbosity};
+
+use super::config;
+use crate::context::{Context, client_of};
+use crate::exit::{Exit, Usage};
+use house::House;
+use lock::DataDir;
+
+/// Arguments of `up`. Most set a key of the configuration.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port of the HTTP API; port 0 takes a free one [default: 127.0.0.1:7860]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Directory of all that is kept here [default: springtide-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// memory: or amqp://USER:PASSWORD@HOST:PORT/VHOST [default: memory:]
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
+    /// sqlite:, sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE [default: sqlite:]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "file:, file:///PATH, s3://BUCKET/PREFIX or memory: [default: file:]"
+    )]
+    objects: Option<String>,
+    /// Run no tasks in this process
+    #[arg(long, conflicts_with_all = ["node_id", "lane", "devices", "slots", "worker"])]
+    no_node: bool,
+    /// Id of the node [default: the host's name and a number]
+    #[arg(long, value_name = "ID")]
+    node_id: Option<String>,
+    /// Lane of the node [default: the largest that its devices serve]
+    #[arg(long, value_name = "NAME")]
+    lane: Option<String>,
+    /// Devices of the node, such as cpu or cuda:0,cuda:1 [default: auto]
+    #[arg(long, value_name = "LIST")]
+    devices: Option<String>,
+    /// Tasks that the node holds at once [default: 2]
+    #[arg(long, value_name = "N")]
+    slots: Option<u16>,
+    /// Path of springtide-torch-worker [default: beside this program, else on PATH]
+    #[arg(long, value_name = "PATH")]
+    worker: Option<String>,
+    /// Push this model directory, unless its version is there; repeatable
+    #[arg(long, value_name = "DIR")]
+    models: Vec<PathBuf>,
+    /// Set any key of the configuration; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Show the log as configured, not warnings alone
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+impl Arguments {
+    fn layers(&self) -> Result<Layers, Usage> {
+        let data_dir = self.data_dir.as_ref().map(|dir| dir.display().to_string());
+        let slots = self.slots.map(|slots| slots.to_string());
+        let flags = [
+            ("--listen", "control_plane.listen", &self.listen),
+            ("--data-dir", "data_dir", &data_dir),
+            ("--broker", "broker.url", &self.broker),
+            ("--store", "store.url", &self.store),
+            ("--objects", "objects.url", &self.objects),
+            ("--node-id", "node.id", &self.node_id),
+            ("--lane", "node.lane", &self.lane),
+            ("--devices", "node.devices", &self.devices),
+            ("--slots", "node.max_concurrent_tasks", &slots),
+            ("--worker", "node.worker", &self.worker),
+        ];
+        let given = flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value.clone()?)));
+        let mut overrides: Vec<_> = given.map(|(flag, key, value)| Override::new(flag, key, value)).collect();
+        overrides.extend(config::overrides(&self.set)?);
+        config::load(self.config.clone(), overrides)
+    }
+}
+
+/// Runs `up`.
+pub async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
+    let layers = arguments.layers()?;
+    let verbosity = if arguments.verbose { Verbosity::Configured } else { Verbosity::Quiet };
+    let _logging = telemetry::start(&layers.section("telemetry").map_err(Usage::from)?, verbosity)?;
+    let packages = models::read(&arguments.models).await?;
+    let _data_dir = DataDir::take(&layers.data_dir())?;
+    let stop = Stop::new();
+    stop.on_signals().context("signals can't be caught")?;
+    let starting = async {
+        let house = House::start(&layers, arguments.no_node).await?;
+        models::push(&client_of(house.url())?, packages).await?;
+        greeting::print(&house, &layers, context).await?;
+        anyhow::Ok(house)
+    };
+    let house = tokio::select! {
+        house = starting => house?,
+        () = stop.requested() => return Ok(Exit::Interrupted),
+    };
+    let watched = house.settings().map(|settings| tokio::spawn(worker::check(settings.clone())));
+    stop.requested().await;
+    if let Some(watched) = watched {
+        watched.abort();
+    }
+    eprintln!("stopping; Ctrl-C again ends at once, and what runs is run again later");
+    house.end().await?;
+    eprintln!("stopped");
+    Ok(Exit::Succeeded)
+}

@@ -1,0 +1,181 @@
+//! The parts in one process: put together, and ended in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt, SeedableRng};
+use springtide_broker::{Broker, Memory};
+use springtide_client::Url;
+use springtide_control_plane::{App, Config, Parts, Service};
+use springtide_node_agent::worker::ProcessLauncher;
+use springtide_node_agent::{Agent, AgentParts, Identity, Settings, SystemProbe, node_id};
+use springtide_process::clock::SystemClock;
+use springtide_process::config::Layers;
+use springtide_process::objects;
+use springtide_process::stop::{Stop, StopWait};
+
+use crate::context::random_seed;
+use crate::exit::Usage;
+use crate::store;
+
+/// How long saying goodbye to a broker may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A Springtide that runs.
+pub struct House {
+    app: Arc<App>,
+    service: Service,
+    stop: Stop,
+    stop_limit: Duration,
+    node: Option<Node>,
+}
+
+/// The node, with a stop of its own: it has to end first.
+struct Node {
+    agent: Agent,
+    settings: Settings,
+    broker: Broker,
+    stop: Stop,
+    _identity: Identity,
+}
+
+/// Connections to one broker: the control plane and the node each have their own, as in processes of their own.
+enum Broking {
+    Here(Memory),
+    Elsewhere(springtide_broker::Config),
+}
+
+impl House {
+    /// Starts everything; returns once it listens.
+    pub async fn start(layers: &Layers, no_node: bool) -> Result<Self> {
+        // All of the configuration is read before anything is started.
+        let config = Config::read(layers).map_err(Usage::from)?;
+        let settings = (!no_node).then(|| Settings::from_layers(layers)).transpose().map_err(Usage::from)?;
+        let broking = Broking::new(layers)?;
+        let objects = objects::open(&layers.section("objects").map_err(Usage::from)?, &layers.data_dir())?;
+        let store = store::open_patiently(layers).await?;
+        let stop_limit = config.stop_timeout;
+        let parts = Parts {
+            store,
+            objects: Arc::clone(&objects),
+            broker: broking.connect("springtide up")?,
+            clock: Arc::new(SystemClock),
+            seed: random_seed()?,
+        };
+        let app = App::new(config, parts)?;
+        let stop = Stop::new();
+        let service = Service::start(&app, &stop).await?;
+        let node = match settings {
+            Some(settings) => Some(Node::start(settings, &broking, objects)?),
+            None => None,
+        };
+        Ok(Self { app, service, stop, stop_limit, node })
+    }
+
+    /// Where clients of this machine find it.
+    pub fn url(&self) -> Url {
+        let mut address = self.service.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.ip() {
+                std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("http://{address}").parse().expect("an address and a port make a URL")
+    }
+
+    /// The control plane.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// The node, if there is one.
+    pub fn agent(&self) -> Option<&Agent> {
+        self.node.as_ref().map(|node| &node.agent)
+    }
+
+    /// The node's settings, if there is one.
+    pub fn settings(&self) -> Option<&Settings> {
+        self.node.as_ref().map(|node| &node.settings)
+    }
+
+    /// Ends everything: the node while the control plane still hears it, then the control plane.
+    pub async fn end(self) -> Result<()> {
+        if let Some(node) = self.node {
+            node.stop.request();
+            // What it could not end is run again later; the rest has to end all the same.
+            if let Err(late) = wait(&node.stop, Agent::stop_limit(&node.settings)).await {
+                eprintln!("the node was cut off: {late}");
+            }
+            goodbye(&node.broker).await;
+        }
+        self.stop.request();
+        let ended = wait(&self.stop, self.stop_limit).await;
+        goodbye(&self.app.parts.broker).await;
+        Ok(ended?)
+    }
+}
+
+impl Node {
+    fn start(
+        settings: Settings,
+        broking: &Broking,
+        objects: Arc<dyn object_store::ObjectStore>,
+    ) -> Result<Self> {
+        let mut rng = StdRng::try_from_rng(&mut SysRng).context("the system gives no random numbers")?;
+        let identity = node_id(&settings, &mut rng)?;
+        let broker = broking.connect(&format!("springtide up, node {}", identity.id))?;
+        let stop = Stop::new();
+        let agent = Agent::start(AgentParts {
+            settings: settings.clone(),
+            node: identity.id.clone(),
+            queue: Arc::clone(&broker.tasks),
+            bus: Arc::clone(&broker.events),
+            objects,
+            clock: Arc::new(SystemClock),
+            seed: rng.random(),
+            launcher: Arc::new(ProcessLauncher::new(&settings.node.worker)?),
+            probe: Box::new(SystemProbe::new()?),
+            stop: stop.clone(),
+        })
+        .map_err(|error| Usage(error.to_string()))?;
+        Ok(Self { agent, settings, broker, stop, _identity: identity })
+    }
+}
+
+impl Broking {
+    fn new(layers: &Layers) -> Result<Self> {
+        let section: springtide_broker::Config = layers.section("broker").map_err(Usage::from)?;
+        Ok(if section.is_memory() { Self::Here(Memory::new(&section)) } else { Self::Elsewhere(section) })
+    }
+
+    fn connect(&self, name: &str) -> Result<Broker> {
+        match self {
+            Self::Here(memory) => Ok(memory.connect().0),
+            Self::Elsewhere(section) => springtide_broker::connect(section, name, random_seed()?)
+                .map_err(|e| Usage(e.to_string()).into()),
+        }
+    }
+}
+
+/// Waits, and says what for whenever that has changed.
+async fn wait(stop: &Stop, limit: Duration) -> Result<(), springtide_process::stop::TimedOut> {
+    let mut said = String::new();
+    let say = |waiting: &[String]| {
+        let text = format!("waiting for: {}", waiting.join(", "));
+        if text != said {
+            eprintln!("{text}");
+            said = text;
+        }
+    };
+    stop.wait_with(StopWait::within(limit), say).await
+}
+
+async fn goodbye(broker: &Broker) {
+    // Without it the last acks may get lost, and their tasks come again.
+    if let Err(error) = broker.close(CLOSE_LIMIT).await {
+        tracing::warn!(%error, "no orderly goodbye to the broker");
+    }
+}
