@@ -20,12 +20,14 @@ use crate::models::{CacheRule, ModelCache};
 use crate::node::{Node, Parts, Random, State, Tasks};
 use crate::probe::{Figures, Probe};
 use crate::reporter::{BatchRule, Reporter};
-use crate::threshold::Threshold;
+use crate::threshold::{Average, Threshold};
 use crate::worker::WorkerLauncher;
 use crate::{desired, heartbeat};
 
 /// How often the machine is measured.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Over how long the use of the CPU by others is averaged: a build or a broker's burst is no reason to stop.
+const CPU_WINDOW: Duration = Duration::from_secs(60);
 /// How long the end waits for confirms, over what tasks are given.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -155,7 +157,7 @@ impl Agent {
 
     /// How long an orderly end may take with these settings.
     pub fn stop_limit(settings: &Settings) -> Duration {
-        settings.node.drain_timeout + settings.node.cancel_grace + LAST_WORDS * 2
+        settings.node.drain_timeout + settings.node.cancel_grace + LAST_WORDS * 3
     }
 }
 
@@ -191,9 +193,8 @@ async fn end_in_order(node: Arc<Node>, stop: StopSignal) {
 
 /// Until nothing is held and nothing is consumed.
 async fn empty(node: &Node, hold: &Hold) {
-    let mut changes = node.changes();
     loop {
-        changes.borrow_and_update();
+        let seen = node.changed.seen();
         {
             let state = node.state();
             if state.ledger.is_empty() && state.consuming.is_none() {
@@ -201,8 +202,7 @@ async fn empty(node: &Node, hold: &Hold) {
             }
         }
         hold.describe(waiting_for(node));
-        // The sender lives as long as the node.
-        let _ = changes.changed().await;
+        node.changed.after(seen).await;
     }
 }
 
@@ -226,14 +226,17 @@ async fn watch_machine(node: Arc<Node>, mut probe: Box<dyn Probe>) {
     let config = &node.settings.node;
     let mut cpu = Threshold::new(config.cpu_usage_threshold, config.threshold_hysteresis);
     let mut memory = Threshold::new(config.gpu_memory_threshold, config.threshold_hysteresis);
-    let mut ticks = interval(SAMPLE_EVERY.min(config.heartbeat_interval));
+    let mut cpu_average = Average::new(CPU_WINDOW);
+    let every = SAMPLE_EVERY.min(config.heartbeat_interval);
+    let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let workers = node.state().workers.clone();
         let figures = probe.sample(&workers);
         let share = memory_share(&figures, &node.role.devices);
-        watch(&node, PauseKind::CpuUsage, &mut cpu, figures.foreign_cpu, "of the CPU");
+        let foreign_cpu = cpu_average.update(figures.foreign_cpu, every);
+        watch(&node, PauseKind::CpuUsage, &mut cpu, foreign_cpu, "of the CPU");
         watch(&node, PauseKind::GpuMemory, &mut memory, share, "of a GPU's memory");
         node.state().figures = figures;
     }

@@ -3,6 +3,7 @@
 mod solo;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::config::Settings;
 use crate::device::{Done, End, Job, Outcome};
 use crate::gate::PauseKind;
 use crate::ledger::{Admission, ConsumerId, Entry, Key, Stage};
@@ -25,6 +27,11 @@ use crate::strategy::Strategy;
 
 /// The share of the broker's ack timeout after which a delivery is acked, done or not.
 const ACK_AT: f64 = 0.8;
+
+/// How long a delivery may stay unacked.
+pub(crate) fn ack_patience(settings: &Settings) -> Duration {
+    settings.ack_timeout.mul_f64(ACK_AT)
+}
 
 /// Where a delivery comes from.
 #[derive(Clone, Debug)]
@@ -53,7 +60,7 @@ pub(crate) fn accept(node: &Arc<Node>, delivery: Delivery<TaskMessage>, source: 
     let entry = Entry {
         delivery: Some(delivery),
         consumer: source.consumer,
-        ack_due: Instant::now() + node.settings.ack_timeout.mul_f64(ACK_AT),
+        ack_due: Instant::now() + ack_patience(&node.settings),
         stopper: stopper.clone(),
         stage: Stage::Preparing,
     };
@@ -71,6 +78,8 @@ pub(crate) fn accept(node: &Arc<Node>, delivery: Delivery<TaskMessage>, source: 
             // Whether it ran before can't be known.
             _ if redelivered => Some(Stop::new(ReturnReason::Redelivered, "")),
             Admission::Surplus => {
+                // The intake counts again.
+                node.changed.raise();
                 let why = "all slots are taken by runs from before the connection was lost";
                 Some(Stop::new(ReturnReason::NodeUnfit, why))
             }
@@ -147,6 +156,7 @@ impl Attempt {
         self.node.state().ledger.submitted(self.key);
         device.submit(job).await;
         let outcome = tokio::select! {
+            biased;
             outcome = &mut outcome => outcome,
             stop = self.stopper.requested() => {
                 device.stop(self.key, stop).await;

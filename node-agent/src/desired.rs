@@ -74,6 +74,7 @@ pub(crate) async fn keep_deadlines(node: Arc<Node>) {
         if now < deadline {
             // The deadline may move, or go.
             tokio::select! {
+                biased;
                 () = sleep(deadline.since(now)) => {}
                 () = node.until(|state| (state.gate.deadline() != Some(deadline)).then_some(())) => {}
             }

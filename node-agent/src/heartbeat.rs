@@ -30,6 +30,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             sleep_until(said + LONG_GAP.min(interval)).await;
         };
         tokio::select! {
+            biased;
             () = soon => {}
             () = eventually => {}
             () = sleep_until(said + interval) => {}

@@ -16,7 +16,7 @@ use springtide_broker::{ConsumeOptions, Delivery};
 use springtide_core::LaneName;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::attempt::Source;
+use crate::attempt::{Source, ack_patience};
 use crate::backoff::Backoff;
 use crate::ledger::ConsumerId;
 use crate::node::{Node, State, Urgency};
@@ -96,9 +96,8 @@ impl Intake {
     }
 
     pub(crate) async fn run(mut self) {
-        let mut changes = self.node.changes();
         loop {
-            changes.borrow_and_update();
+            let seen = self.node.changed.seen();
             let now = Instant::now();
             self.drop_ended();
             match self.situation(now).step() {
@@ -110,10 +109,11 @@ impl Intake {
                     }
                 }
                 Step::Nothing => {
-                    let next = self.next_at();
+                    let next = self.next_at(now);
                     tokio::select! {
-                        _ = changes.changed() => {}
-                        () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
+                        biased;
+                        () = self.node.changed.after(seen) => {}
+                        () = sleep_until(next) => {}
                     }
                 }
             }
@@ -145,9 +145,12 @@ impl Intake {
         }
     }
 
-    fn next_at(&self) -> Option<Instant> {
+    /// When to look again, even if nothing is said to have changed. What is delivered from now on has to be acked no
+    /// sooner than after the whole patience, so nobody needs to say that something was.
+    fn next_at(&self, now: Instant) -> Instant {
         let state = self.node.state();
-        [state.ledger.next_ack_due(), state.gate.next_expiry()].into_iter().flatten().min()
+        let ack = state.ledger.next_ack_due().unwrap_or(now + ack_patience(&self.node.settings));
+        state.gate.next_expiry().map_or(ack, |expiry| expiry.min(ack))
     }
 
     /// Forgets consumers that ended by themselves.

@@ -39,6 +39,7 @@ mod prepare;
 mod probe;
 mod reporter;
 mod service;
+mod signal;
 mod stopper;
 mod strategy;
 mod threshold;

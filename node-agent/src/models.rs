@@ -11,10 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::Shared;
 use object_store::ObjectStore;
 use springtide_core::model::Manifest;
 use springtide_core::{FailureClass, ModelId};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use crate::node::Tasks;
 use shelf::Shelf;
@@ -94,15 +96,15 @@ impl Cached {
 /// Keeps a model from being evicted.
 pub(crate) type Lease = Arc<Cached>;
 
-/// How a fetch ended; nothing while it goes on.
-type Fetched = Option<Result<Lease, ModelError>>;
+/// A fetch that goes on; whoever wants its result has a clone.
+type Fetching = Shared<oneshot::Receiver<Result<Lease, ModelError>>>;
 
 /// The cache. Clones are the same one.
 #[derive(Clone)]
 pub(crate) struct ModelCache {
     objects: Arc<dyn ObjectStore>,
     shelf: Arc<Mutex<Shelf>>,
-    fetching: Arc<Mutex<BTreeMap<ModelId, watch::Receiver<Fetched>>>>,
+    fetching: Arc<Mutex<BTreeMap<ModelId, Fetching>>>,
     rule: CacheRule,
     tasks: Tasks,
 }
@@ -143,19 +145,17 @@ impl ModelCache {
         if let Some(lease) = lock(&self.shelf).lease(model) {
             return Ok(lease);
         }
-        let mut fetched = self.begin(model);
-        match fetched.wait_for(Option::is_some).await {
-            Ok(result) => result.clone().expect("waited for"),
-            Err(_) => Err(ModelError::Fetch { model: model.clone(), problem: "the agent ends".to_owned() }),
-        }
+        let ends = || ModelError::Fetch { model: model.clone(), problem: "the agent ends".to_owned() };
+        self.begin(model).await.unwrap_or_else(|_| Err(ends()))
     }
 
-    fn begin(&self, model: &ModelId) -> watch::Receiver<Fetched> {
+    fn begin(&self, model: &ModelId) -> Fetching {
         let mut fetching = lock(&self.fetching);
         if let Some(present) = fetching.get(model) {
             return present.clone();
         }
-        let (sender, receiver) = watch::channel(None);
+        let (sender, receiver) = oneshot::channel();
+        let receiver = receiver.shared();
         fetching.insert(model.clone(), receiver.clone());
         let cache = self.clone();
         let model = model.clone();
@@ -166,7 +166,8 @@ impl ModelCache {
             }
             // First the shelf, then this: nobody finds it in neither.
             lock(&cache.fetching).remove(&model);
-            sender.send_replace(Some(result));
+            // Nobody may want it any more.
+            let _ = sender.send(result);
         });
         receiver
     }

@@ -11,7 +11,7 @@ use springtide_broker::{Delivery, EventBus, TaskQueue};
 use springtide_core::wire::{NodeCondition, TaskEvent, TaskEventKind};
 use springtide_core::{Incarnation, LaneName, NodeId, RunId, Timestamp};
 use springtide_process::clock::SharedClock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +25,7 @@ use crate::models::ModelCache;
 use crate::pause::FailureStreak;
 use crate::probe::Figures;
 use crate::reporter::Reporter;
+use crate::signal::Signal;
 
 /// One agent.
 pub(crate) struct Node {
@@ -42,8 +43,9 @@ pub(crate) struct Node {
     pub(crate) devices: Devices,
     pub(crate) tasks: Tasks,
     pub(crate) heartbeat: Bell,
+    /// Raised after each change of the state.
+    pub(crate) changed: Signal,
     state: Mutex<State>,
-    changed: watch::Sender<()>,
     heartbeats: AtomicU64,
 }
 
@@ -118,7 +120,7 @@ impl Node {
             tasks: parts.tasks,
             heartbeat: Bell::default(),
             state: Mutex::new(state),
-            changed: watch::Sender::new(()),
+            changed: Signal::default(),
             heartbeats: AtomicU64::new(0),
         }
     }
@@ -136,25 +138,19 @@ impl Node {
     /// Changes the state and wakes whoever waits for it.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.state());
-        self.changed.send_replace(());
+        self.changed.raise();
         result
     }
 
     /// Waits until `look` finds what it looks for.
     pub(crate) async fn until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
-        let mut changes = self.changes();
         loop {
-            changes.borrow_and_update();
+            let seen = self.changed.seen();
             if let Some(found) = look(&mut self.state()) {
                 return found;
             }
-            // The sender lives as long as the node.
-            let _ = changes.changed().await;
+            self.changed.after(seen).await;
         }
-    }
-
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
     }
 
     /// Changes what keeps tasks away, and hands back what has not started if that follows.

@@ -83,6 +83,7 @@ impl Reporting {
                 continue;
             }
             tokio::select! {
+                biased;
                 report = self.queue.recv(), if waiting.len() < self.rule.most => match report {
                     Some(report) => waiting.push(report),
                     None if in_flight.is_empty() && waiting.is_empty() => return,

@@ -81,11 +81,11 @@ impl Actor {
         loop {
             let next = self.advance();
             tokio::select! {
+                biased;
                 command = self.commands.recv() => match command {
                     Some(command) => self.on_command(command),
                     None => return,
                 },
-                event = self.keeper.next() => self.on_event(event),
                 Some(key) = self.confirms.next() => {
                     self.on_confirmed(key);
                     // Those that were confirmed together go together.
@@ -93,6 +93,7 @@ impl Actor {
                         self.on_confirmed(key);
                     }
                 }
+                event = self.keeper.next() => self.on_event(event),
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
         }

@@ -36,13 +36,14 @@ pub(super) async fn serve(
     let mut stops: BTreeMap<String, CancellationToken> = BTreeMap::new();
     loop {
         let message = tokio::select! {
-            frame = frames.recv() => frame.map(|frame| frame.message),
+            biased;
             Some(ended) = runs.join_next() => {
                 if let Ok(run) = ended {
                     stops.remove::<String>(&run);
                 }
                 continue;
             }
+            frame = frames.recv() => frame.map(|frame| frame.message),
         };
         match message {
             None | Some(ToWorker::Shutdown) => break,
@@ -118,6 +119,7 @@ async fn run(
         }
     };
     let slept = tokio::select! {
+        biased;
         () = sleep(&run, input.sleep_s, &answers) => true,
         () = stop.cancelled() => false,
     };
@@ -157,6 +159,7 @@ async fn sleep(run: &str, seconds: f64, answers: &mpsc::Sender<FromWorker>) {
     ticks.tick().await;
     loop {
         tokio::select! {
+            biased;
             () = tokio::time::sleep_until(started + whole) => return,
             _ = ticks.tick() => {
                 let fraction = started.elapsed().as_secs_f64() / seconds;

@@ -70,7 +70,10 @@ async fn supervise(mut child: Child, side: WorkerSide, pipes: Pipes, name: Strin
     // It may have ended already.
     let _ = child.start_kill();
     let status = child.wait().await;
-    let _ = timeout(LAST_WORDS, &mut reader).await;
+    // Frames that it wrote before its end come before the news of it.
+    if !reader.is_finished() {
+        let _ = timeout(LAST_WORDS, &mut reader).await;
+    }
     let _ = timeout(LAST_WORDS, &mut listener).await;
     writer.abort();
     reader.abort();
