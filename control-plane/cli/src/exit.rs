@@ -64,17 +64,18 @@ impl From<springtide_process::config::Error> for Usage {
     }
 }
 
-/// An error as people read it: what failed, and at the end of the chain why. What HTTP libraries say in between says
-/// nothing more.
+/// An error as people read it: what failed, and why. Of what lies below the client's own error only the last says
+/// something: the rest is how an HTTP library is built.
 pub fn describe(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error}");
-    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-    let from_http = error.downcast_ref::<ClientError>().is_some_and(ClientError::is_unreachable);
-    let shown =
-        if from_http { causes.last().into_iter().collect() } else { causes.iter().collect::<Vec<_>>() };
-    for cause in shown.into_iter().filter(|cause| !error.to_string().contains(cause.as_str())) {
-        text.push_str("\n  because: ");
-        text.push_str(cause);
+    let chain: Vec<_> = error.chain().collect();
+    let client = chain.iter().position(|cause| cause.is::<ClientError>()).unwrap_or(chain.len());
+    for (at, cause) in chain.iter().enumerate().skip(1) {
+        let cause = cause.to_string();
+        if (at <= client || at + 1 == chain.len()) && !text.contains(&cause) {
+            text.push_str("\n  because: ");
+            text.push_str(&cause);
+        }
     }
     text
 }

@@ -1,13 +1,20 @@
 //! Waits for a job, and shows on stderr how far it is.
 
+mod hint;
 mod progress;
 
+use std::time::Duration;
+
 use anyhow::Context;
-use springtide_client::Client;
+use springtide_client::{Client, News};
 use springtide_core::api::JobView;
+use springtide_core::job::JobStatus;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use progress::Progress;
+
+/// A job that is queued for longer than this deserves a word.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the wait ended.
 #[derive(Debug)]
@@ -25,10 +32,18 @@ pub async fn follow(client: &Client, job: JobView) -> anyhow::Result<Followed> {
     let mut progress = Progress::new(&job);
     let mut last = job;
     let mut events = client.events(id);
+    let patience = tokio::time::sleep(PATIENCE);
+    tokio::pin!(patience);
     while !last.status.is_terminal() {
         progress.show(&last);
         let next = tokio::select! {
             next = events.next() => next,
+            () = &mut patience, if !patience.is_elapsed() => {
+                if last.status == JobStatus::Queued {
+                    progress.say(&hint::why_it_waits(client).await.unwrap_or_default());
+                }
+                continue;
+            }
             _ = interrupts.recv() => {
                 progress.clear();
                 eprintln!(
@@ -40,7 +55,10 @@ pub async fn follow(client: &Client, job: JobView) -> anyhow::Result<Followed> {
         let on_the_job =
             || format!("{id} may go on, but can't be followed; `springtide watch {id}` tries again");
         match next {
-            Some(view) => last = view.with_context(on_the_job)?,
+            Some(news) => match news.with_context(on_the_job)? {
+                News::Job(job) => last = *job,
+                News::Silence(error) => progress.say(&format!("{error}; trying again")),
+            },
             None => break,
         }
     }

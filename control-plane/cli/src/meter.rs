@@ -2,10 +2,15 @@
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::Instant;
 
 use crate::when;
+
+/// What takes less time needs no line.
+const LINE_EVERY: Duration = Duration::from_secs(2);
 
 /// Shows how many bytes of a whole are done.
 #[derive(Debug)]
@@ -17,15 +22,15 @@ pub struct Meter {
 #[derive(Debug)]
 enum Shown {
     Bar(ProgressBar),
-    /// The last tenth that was said.
-    Lines(Mutex<u64>),
+    /// When a line was said last, or this was begun.
+    Lines(Mutex<Instant>),
 }
 
 impl Meter {
     /// Nothing is done yet. `what` is done, for example `uploading`.
     pub fn new(what: &'static str) -> Self {
         if !std::io::stderr().is_terminal() {
-            return Self { what, shown: Shown::Lines(Mutex::new(0)) };
+            return Self { what, shown: Shown::Lines(Mutex::new(Instant::now())) };
         }
         let style = ProgressStyle::with_template(
             "{msg} [{wide_bar}] {binary_bytes} of {binary_total_bytes}, {eta} left",
@@ -44,9 +49,8 @@ impl Meter {
             }
             Shown::Lines(said) => {
                 let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-                let tenth = done.saturating_mul(10).checked_div(total).unwrap_or(10);
-                if tenth > *said {
-                    *said = tenth;
+                if said.elapsed() >= LINE_EVERY {
+                    *said = Instant::now();
                     eprintln!("{} {} of {}", self.what, when::size(done), when::size(total));
                 }
             }

@@ -14,6 +14,16 @@ use crate::http::Call;
 use crate::sse::{Event, Parser};
 use crate::{Client, Error};
 
+/// What is heard of a job.
+#[derive(Debug)]
+pub enum News {
+    /// It stands so now.
+    Job(Box<JobView>),
+    /// Nothing can be heard for now, and this is why; it is tried again and again for
+    /// [`reconnect_for`](crate::Options::reconnect_for). Said once for each outage.
+    Silence(Error),
+}
+
 /// Follows one job until it has ended.
 pub struct JobEvents {
     client: Client,
@@ -22,6 +32,7 @@ pub struct JobEvents {
     stream: Option<Connection>,
     waiting: VecDeque<Event>,
     failures: u32,
+    paused_until: Option<Instant>,
     failing_since: Option<Instant>,
     ended: bool,
 }
@@ -59,6 +70,7 @@ impl Client {
             stream: None,
             waiting: VecDeque::new(),
             failures: 0,
+            paused_until: None,
             failing_since: None,
             ended: false,
         }
@@ -67,10 +79,8 @@ impl Client {
 
 impl JobEvents {
     /// The job, after it changed; `None` once it has ended and that was told. An error ends it as well: the server
-    /// refused, or could not be reached for [`reconnect_for`](crate::Options::reconnect_for).
-    ///
-    /// Dropping the future loses nothing but the events of the piece that was being read.
-    pub async fn next(&mut self) -> Option<Result<JobView, Error>> {
+    /// refused, or could not be reached for too long. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<News, Error>> {
         if self.ended {
             return None;
         }
@@ -78,13 +88,18 @@ impl JobEvents {
             if let Some(event) = self.waiting.pop_front() {
                 let Some(result) = self.read(event) else { continue };
                 self.ended = result.as_ref().map_or(true, |job| job.status.is_terminal());
-                return Some(result);
+                return Some(result.map(|job| News::Job(Box::new(job))));
             }
-            if let Err(failure) = self.advance().await
-                && let Some(error) = self.after_failure(failure).await
-            {
-                self.ended = true;
-                return Some(Err(error));
+            if let Some(until) = self.paused_until {
+                tokio::time::sleep_until(until).await;
+                self.paused_until = None;
+            }
+            match self.advance().await.map_err(|failure| self.after_failure(failure)) {
+                Ok(()) | Err(None) => {}
+                Err(Some(said)) => {
+                    self.ended = said.is_err();
+                    return Some(said);
+                }
             }
         }
     }
@@ -145,18 +160,20 @@ impl JobEvents {
         Ok(Connection { chunks: response.bytes_stream().boxed(), parser: Parser::default() })
     }
 
-    /// Pauses before the next try; gives the error back when there should be none.
-    async fn after_failure(&mut self, failure: Failure) -> Option<Error> {
+    /// Sets the pause before the next try. What there is to be said: an error when there should be no other try; silence
+    /// when the connection could not be made anew at once.
+    fn after_failure(&mut self, failure: Failure) -> Option<Result<News, Error>> {
         let http = &self.client.http;
         let asked = self.stream.take().and_then(|connection| connection.parser.retry());
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         if !failure.again || since.elapsed() >= http.options.reconnect_for {
-            return Some(failure.error);
+            return Some(Err(failure.error));
         }
         self.failures += 1;
         let pause = http.options.retry.pause(self.failures, http.random.unit());
-        tokio::time::sleep(pause.max(asked.unwrap_or_default().min(http.options.retry.longest_pause))).await;
-        None
+        let asked = asked.unwrap_or_default().min(http.options.retry.longest_pause);
+        self.paused_until = Some(Instant::now() + pause.max(asked));
+        (self.failures == 2).then_some(Ok(News::Silence(failure.error)))
     }
 
     fn name(&self) -> String {

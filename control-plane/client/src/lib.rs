@@ -27,7 +27,7 @@ use std::time::Duration;
 
 pub use backoff::RetryPolicy;
 pub use error::Error;
-pub use events::JobEvents;
+pub use events::{JobEvents, News};
 pub use jobs::{JobFilter, SubmitOptions};
 pub use models::Upload;
 pub use outputs::Downloaded;

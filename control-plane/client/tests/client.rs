@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::StreamExt;
 use serde_json::{Value, json};
-use springtide_client::{Client, Error, JobFilter, Options, Package, RetryPolicy, SubmitOptions};
+use springtide_client::{Client, Error, JobFilter, News, Options, Package, RetryPolicy, SubmitOptions};
 use springtide_core::JobId;
 use springtide_core::api::{OutputView, SubmitJob};
 use springtide_core::job::JobStatus;
@@ -179,8 +179,12 @@ async fn events_go_on_where_they_broke() {
     let client = serve(Router::new().route(&path, get(handler)).with_state(seen.clone())).await;
     let mut events = client.events(id());
     let mut versions = Vec::new();
-    while let Some(view) = events.next().await {
-        versions.push(view.unwrap().version);
+    while let Some(news) = events.next().await {
+        match news.unwrap() {
+            News::Job(job) => versions.push(job.version),
+            // The stream broke, and the next one was refused.
+            News::Silence(error) => assert_eq!((error.status(), versions.len()), (Some(502), 1)),
+        }
     }
     assert_eq!(versions, [3, 5, 9]);
     let resumed: Vec<String> = (0..4).map(|at| seen.header(at, "last-event-id")).collect();
@@ -197,6 +201,7 @@ async fn events_end_with_an_error_that_will_not_pass() {
     // A server that answers and ends its streams at once is given up after `reconnect_for`.
     let client = serve(Router::new().fallback(get(|| async { "" }))).await;
     let mut events = client.events(id());
+    assert!(matches!(events.next().await.unwrap().unwrap(), News::Silence(_)));
     assert!(events.next().await.unwrap().is_err());
 }
 

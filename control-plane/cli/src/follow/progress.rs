@@ -50,6 +50,15 @@ impl Progress {
         }
     }
 
+    /// Says something beside; nothing when there is nothing to say.
+    pub fn say(&self, text: &str) {
+        match self {
+            _ if text.is_empty() => {}
+            Self::Bar(bar) => bar.println(text),
+            Self::Lines(_) => eprintln!("{text}"),
+        }
+    }
+
     /// Makes room for other output.
     pub fn clear(&self) {
         if let Self::Bar(bar) = self {

@@ -9,12 +9,14 @@ use rand::{RngExt, SeedableRng};
 use springtide_broker::{Broker, Memory};
 use springtide_client::Url;
 use springtide_control_plane::{App, Config, Parts, Service};
+use springtide_core::NodeId;
 use springtide_node_agent::worker::ProcessLauncher;
 use springtide_node_agent::{Agent, AgentParts, Identity, Settings, SystemProbe, node_id};
 use springtide_process::clock::SystemClock;
 use springtide_process::config::Layers;
 use springtide_process::objects;
 use springtide_process::stop::{Stop, StopWait};
+use springtide_store::port::InFlight;
 
 use crate::context::random_seed;
 use crate::exit::Usage;
@@ -40,6 +42,11 @@ struct Node {
     stop: Stop,
     _identity: Identity,
 }
+
+/// How long the control plane may take to hear the node's last words.
+const SETTLE: Duration = Duration::from_secs(3);
+/// How long those who follow jobs have to be told of what was heard.
+const TELL: Duration = Duration::from_millis(200);
 
 /// Connections to one broker: the control plane and the node each have their own, as in processes of their own.
 enum Broking {
@@ -109,6 +116,7 @@ impl House {
             if let Err(late) = wait(&node.stop, Agent::stop_limit(&node.settings)).await {
                 eprintln!("the node was cut off: {late}");
             }
+            settle(&self.app, node.agent.node()).await;
             goodbye(&node.broker).await;
         }
         self.stop.request();
@@ -171,6 +179,22 @@ async fn wait(stop: &Stop, limit: Duration) -> Result<(), springtide_process::st
         }
     };
     stop.wait_with(StopWait::within(limit), say).await
+}
+
+/// Until the store knows how the node's runs ended: a broker in this process forgets what was said and not heard.
+async fn settle(app: &App, node: &NodeId) {
+    let settled = async {
+        while app.store.in_flight().await.is_ok_and(|tasks| tasks.iter().any(|task| runs_on(task, node))) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(TELL).await;
+    };
+    // What is not heard by then is run again later.
+    let _ = tokio::time::timeout(SETTLE, settled).await;
+}
+
+fn runs_on(task: &InFlight, node: &NodeId) -> bool {
+    task.running.as_ref().is_some_and(|(where_it_runs, ..)| where_it_runs == node)
 }
 
 async fn goodbye(broker: &Broker) {
