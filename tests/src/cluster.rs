@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::binary;
 use crate::process::Process;
+use crate::wait;
 
 /// The limit of what should take a moment, on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -117,7 +118,7 @@ impl Cluster {
 
     /// Waits until a job has ended.
     pub async fn wait_for_end(&self, job: JobId, limit: Duration) -> Result<JobView> {
-        self.wait_for_job(job, "its end", limit, |view| view.status.is_terminal()).await
+        wait::for_end(&self.client, job, limit).await
     }
 
     /// Waits until a job is as `done` wants it.
@@ -128,22 +129,7 @@ impl Cluster {
         limit: Duration,
         done: impl Fn(&JobView) -> bool,
     ) -> Result<JobView> {
-        let mut events = self.client.events(job);
-        let mut last = None;
-        let wait = async {
-            while let Some(view) = events.next().await {
-                let view = view?;
-                if done(&view) {
-                    return Ok(view);
-                }
-                last = Some(view);
-            }
-            bail!("the event stream of {job} ended before {what}")
-        };
-        match tokio::time::timeout(limit, wait).await {
-            Ok(view) => view,
-            Err(_) => bail!("waited {limit:?} for {what} of {job}; it is {last:?}"),
-        }
+        wait::for_job(&self.client, job, what, limit, done).await
     }
 }
 

@@ -12,5 +12,8 @@ pub mod cluster;
 pub mod measure;
 pub mod process;
 pub mod servers;
+pub mod wait;
+pub mod whole;
 
 pub use cluster::{AgentOptions, Cluster, ClusterOptions};
+pub use whole::Whole;

@@ -14,6 +14,7 @@ CREATE TABLE jobs (
     gpu_memory_bytes BIGINT NOT NULL,
     units DOUBLE PRECISION NOT NULL,    -- mean size of a task
     exclusive_key TEXT,
+    max_retries BIGINT NOT NULL,
     status TEXT NOT NULL,
     version BIGINT NOT NULL,
     total BIGINT NOT NULL,

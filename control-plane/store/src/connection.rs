@@ -64,11 +64,17 @@ pub(crate) enum Value {
     Text(Cow<'static, str>),
 }
 
-/// `values![a, b]`: a `Vec<Value>` of what `Value` can be made from.
+/// `values![a, b]`: an array of what `Value` can be made from, for one run of a statement.
 macro_rules! values {
-    ($($value:expr),* $(,)?) => { vec![$($crate::connection::Value::from($value)),*] };
+    ($($value:expr),* $(,)?) => { [$($crate::connection::Value::from($value)),*] };
 }
 pub(crate) use values;
+
+/// `set![a, b]`: the same as a `Vec`, for one of many runs of a statement.
+macro_rules! set {
+    ($($value:expr),* $(,)?) => { vec![$($crate::connection::Value::from($value)),*] };
+}
+pub(crate) use set;
 
 impl From<i64> for Value {
     fn from(number: i64) -> Self {

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 #[async_trait]
 pub(crate) trait Command: Send {
     /// Commands are run in the order of their keys, so that two writers over one database can't deadlock.
-    fn key(&self) -> &str;
+    fn key(&self) -> Option<(&str, &str)>;
     /// Whether nobody waits any more.
     fn is_abandoned(&self) -> bool;
     /// Runs it and keeps the outcome. May be called again after a rollback.
@@ -37,7 +37,7 @@ pub(crate) fn command<T: Transaction>(
 
 #[async_trait]
 impl<T: Transaction> Command for Queued<T> {
-    fn key(&self) -> &str {
+    fn key(&self) -> Option<(&str, &str)> {
         self.transaction.key()
     }
 

@@ -107,3 +107,9 @@ impl File {
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("nothing on a connection to SQLite waits")
 }
+
+/// A connection to an empty database in memory.
+#[cfg(test)]
+pub(crate) fn in_memory_connection() -> Result<SqliteConnection> {
+    SqliteConnection::in_memory()
+}

@@ -18,6 +18,8 @@ mod messages;
 pub(crate) mod model;
 pub(crate) mod node;
 pub(crate) mod overview;
+#[cfg(test)]
+mod plans;
 pub(crate) mod reconcile;
 pub(crate) mod release;
 pub(crate) mod submit;
@@ -37,8 +39,8 @@ pub(crate) trait Transaction: Send + Sync + 'static {
     /// Runs it, between begin and commit.
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Output>;
     /// Its place among those that share a commit.
-    fn key(&self) -> &str {
-        ""
+    fn key(&self) -> Option<(&str, &str)> {
+        None
     }
 }
 

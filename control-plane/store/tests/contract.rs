@@ -1,10 +1,12 @@
 //! What every store has to do, tried on SQLite in memory, SQLite in a file, and PostgreSQL where
 //! `SPRINGTIDE_TEST_POSTGRES_URL` names a server (each test gets a schema of its own there).
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where it stopped")]
 
 mod contract {
     pub(crate) mod admin;
     pub(crate) mod apply;
     pub(crate) mod cancel;
+    mod durability;
     pub(crate) mod exclusive;
     pub(crate) mod invariants;
     pub(crate) mod nodes;
@@ -13,6 +15,7 @@ mod contract {
     pub(crate) mod read;
     pub(crate) mod reconcile;
     pub(crate) mod release;
+    mod replicas;
     pub(crate) mod submit;
     pub(crate) mod world;
 }
@@ -66,6 +69,7 @@ on_each_database! {
         the_first_success_wins,
         stale_and_unknown_events_change_nothing,
         a_task_fails_after_its_retries,
+        a_job_says_how_often_it_is_tried,
         bad_input_fails_at_once,
         a_checkpoint_goes_along_and_is_discarded,
     }

@@ -9,11 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::json;
-use springtide_client::{Client, Options, Package, SubmitOptions, Url};
+use springtide_client::SubmitOptions;
 use springtide_core::api::SubmitJob;
 use springtide_core::job::JobStatus;
-use springtide_tests::binary;
-use springtide_tests::process::Process;
+use springtide_tests::{Whole, binary, wait};
 
 /// Tasks through agent and worker against a bare loop of the same calls.
 #[derive(Parser)]
@@ -45,65 +44,27 @@ fn bare(model: &Path) -> Result<f64> {
     String::from_utf8_lossy(&output.stdout).trim().parse().context("the bare loop's figure")
 }
 
-/// A whole Springtide in one process, with one node of so many slots.
-struct Whole {
-    client: Client,
-    _process: Process,
-    _dir: tempfile::TempDir,
+/// Tasks per second from the first start to the last end, as the store saw them.
+async fn tasks_per_second(whole: &Whole, model: &str, tasks: usize) -> Result<f64> {
+    let input =
+        json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": vec![0.5; 16]}]});
+    let job = |count| SubmitJob {
+        model: model.into(),
+        inputs: Some(vec![input.clone(); count]),
+        ..SubmitJob::default()
+    };
+    // The model is loaded and the forecast knows it before it counts.
+    run(whole, &job(20)).await?;
+    let seconds = run(whole, &job(tasks)).await?;
+    Ok(tasks as f64 / seconds)
 }
 
-impl Whole {
-    fn start(slots: u32) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let mut command = Command::new(binary::path("springtide")?);
-        command.args(["up", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.path().join("data"));
-        command
-            .env("SPRINGTIDE__NODE__MAX_CONCURRENT_TASKS", slots.to_string())
-            .env("SPRINGTIDE__NODE__CPU_USAGE_THRESHOLD", "1.0")
-            .env("SPRINGTIDE__CONTROL_PLANE__RELEASE_INTERVAL", "100ms");
-        let mut process = Process::start("up", &mut command, dir.path())?;
-        let address = process.wait_for_line("its address", Duration::from_mins(1), |line| {
-            let start = line.find("http://127.0.0.1:")?;
-            Some(line[start..].split_whitespace().next()?.to_owned())
-        })?;
-        let client = Client::new(Options::new(Url::parse(&address)?, 1))?;
-        Ok(Self { client, _process: process, _dir: dir })
-    }
-
-    async fn push(&self, model: &Path) -> Result<()> {
-        self.client.push_model(&Package::read(model, |_, _| {})?, |_| {}).await?;
-        Ok(())
-    }
-
-    /// Tasks per second from the first start to the last end, as the store saw them.
-    async fn tasks_per_second(&self, model: &str, tasks: usize) -> Result<f64> {
-        let input =
-            json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": vec![0.5; 16]}]});
-        let job = |count| SubmitJob {
-            model: model.into(),
-            inputs: Some(vec![input.clone(); count]),
-            ..SubmitJob::default()
-        };
-        // The model is loaded and the forecast knows it before it counts.
-        self.run(&job(20)).await?;
-        let seconds = self.run(&job(tasks)).await?;
-        Ok(tasks as f64 / seconds)
-    }
-
-    async fn run(&self, job: &SubmitJob) -> Result<f64> {
-        let posted = self.client.submit(job, &SubmitOptions::default()).await?;
-        let mut events = self.client.events(posted.id);
-        while let Some(view) = events.next().await {
-            let view = view?;
-            if !view.status.is_terminal() {
-                continue;
-            }
-            ensure!(view.status == JobStatus::Succeeded, "{view:?}");
-            let (start, end) = view.started_at.zip(view.finished_at).context("a job without times")?;
-            return Ok(end.since(start).as_secs_f64());
-        }
-        anyhow::bail!("the events of {} ended early", posted.id)
-    }
+async fn run(whole: &Whole, job: &SubmitJob) -> Result<f64> {
+    let posted = whole.client.submit(job, &SubmitOptions::default()).await?;
+    let view = wait::for_end(&whole.client, posted.id, Duration::from_mins(5)).await?;
+    ensure!(view.status == JobStatus::Succeeded, "{view:?}");
+    let (start, end) = view.started_at.zip(view.finished_at).context("a job without times")?;
+    Ok(end.since(start).as_secs_f64())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -121,7 +82,7 @@ async fn main() -> Result<()> {
     two.push(&models.join("steady")).await?;
     let mut ratios = Vec::new();
     for _ in 0..arguments.rounds {
-        let ours = two.tasks_per_second("steady", arguments.tasks).await?;
+        let ours = tasks_per_second(&two, "steady", arguments.tasks).await?;
         let bare = bare(&models.join("steady"))?;
         println!("steady: bare {bare:.1} calls/s, ours {ours:.1} tasks/s = {:.3} × bare", ours / bare);
         ratios.push(ours / bare);
@@ -134,8 +95,8 @@ async fn main() -> Result<()> {
         sixteen.push(&models.join(name)).await?;
     }
     for _ in 0..arguments.rounds {
-        let batched = sixteen.tasks_per_second("small", 4 * arguments.tasks).await?;
-        let single = sixteen.tasks_per_second("single", 4 * arguments.tasks).await?;
+        let batched = tasks_per_second(&sixteen, "small", 4 * arguments.tasks).await?;
+        let single = tasks_per_second(&sixteen, "single", 4 * arguments.tasks).await?;
         println!("small, 16 slots: batched {batched:.0} tasks/s, unbatched {single:.0} tasks/s");
         ratios.push(batched / single);
     }

@@ -20,7 +20,7 @@ pub(super) fn error_of(error: &tokio_postgres::Error) -> Error {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
-    let of_the_network = error.source().is_some_and(|source| source.is::<std::io::Error>());
+    let of_the_network = error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     if error.is_closed() || of_the_network { Error::Unavailable(message) } else { Error::Broken(message) }
 }
 

@@ -47,7 +47,7 @@ async fn write_all(
         if batch.is_empty() {
             continue;
         }
-        batch.sort_by(|a, b| a.key().cmp(b.key()));
+        batch.sort_by(|a, b| a.key().cmp(&b.key()));
         sessions.commit(std::mem::take(&mut batch)).await;
     }
 }

@@ -70,7 +70,7 @@ fn write_all(
         if batch.is_empty() {
             continue;
         }
-        batch.sort_by(|a, b| a.key().cmp(b.key()));
+        batch.sort_by(|a, b| a.key().cmp(&b.key()));
         let begun = CommitLog::start();
         let committed = at_once(run(&mut connection, &mut batch, Savepoints::Each));
         commits.note(begun, batch.len());

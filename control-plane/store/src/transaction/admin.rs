@@ -5,7 +5,7 @@ use springtide_core::Timestamp;
 
 use super::ledger::task::device_of;
 use super::{Transaction, Tx};
-use crate::connection::{json, values};
+use crate::connection::{json, set, values};
 use crate::port::{ForecastRow, TokenRow};
 use crate::{Error, Result};
 
@@ -96,7 +96,7 @@ impl Transaction for SaveForecasts {
         let mut rows: Vec<_> = self.0.iter().collect();
         rows.sort_by(|a, b| (&a.model, a.device).cmp(&(&b.model, b.device)));
         let sets: Vec<_> =
-            rows.into_iter().map(|row| values![&row.model, row.device.as_str(), json(&row.body)]).collect();
+            rows.into_iter().map(|row| set![&row.model, row.device.as_str(), json(&row.body)]).collect();
         tx.execute_each(
             "INSERT INTO forecasts (model, device, body) VALUES ($1, $2, $3) \
              ON CONFLICT (model, device) DO UPDATE SET body = excluded.body",

@@ -50,7 +50,8 @@ impl Apply {
     ) -> Result<EventOutcome> {
         // A task without a row was never published: nobody can have run it.
         let Some(before) = ledger.task(event.task).cloned() else { return Ok(EventOutcome::Unknown) };
-        let result = before.clone().apply(event, &self.policy, self.moment);
+        let result =
+            before.clone().apply(event, &ledger.policy_of(event.task.job, &self.policy), self.moment);
         applied.discard.extend(result.discard);
         if let Some(ignored) = result.ignored {
             return Ok(EventOutcome::Ignored(ignored));
@@ -67,11 +68,11 @@ impl Apply {
     /// What the forecast and the metrics learn from it.
     fn note(&self, ledger: &Ledger, before: &Task, after: &Task, applied: &mut Applied) {
         let Some(job) = ledger.job(after.id.job) else { return };
+        let starts = !matches!(before.state, TaskState::Running(_));
+        let for_the_first_time = after.charges == 0 && after.evictions == 0;
         match &after.state {
-            TaskState::Running(_) if !matches!(before.state, TaskState::Running(_)) => {
-                if after.charges == 0 && after.evictions == 0 {
-                    applied.waits.push((job.key.priority, self.moment.now.since(job.accepted_at)));
-                }
+            TaskState::Running(_) if starts && for_the_first_time => {
+                applied.waits.push((job.key.priority, self.moment.now.since(job.accepted_at)));
             }
             TaskState::Succeeded(success) => applied.finished.push(FinishedRun {
                 model: job.key.model.clone(),

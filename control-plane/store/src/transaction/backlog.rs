@@ -8,7 +8,7 @@ use springtide_core::task::TaskState;
 use springtide_core::{LaneName, ModelId, Priority};
 
 use super::Tx;
-use crate::connection::{Row, Value, values};
+use crate::connection::{Row, Value, set};
 use crate::port::Sum;
 use crate::{Error, Result};
 
@@ -133,7 +133,7 @@ const READ: &str = "SELECT lane, device, priority, model, waiting, waiting_units
     WHERE waiting > 0 OR released > 0 OR running > 0";
 
 fn row_of(key: &Key, change: &Counters) -> Vec<Value> {
-    let mut row = values![&key.lane, key.device.as_str(), priority_number(key.priority), &key.model];
+    let mut row = set![&key.lane, key.device.as_str(), priority_number(key.priority), &key.model];
     for tally in [change.waiting, change.released, change.running] {
         row.extend(tally.values());
     }

@@ -7,7 +7,7 @@ use springtide_core::wire::TaskInput;
 use springtide_core::{JobId, TaskId};
 
 use super::Tx;
-use crate::connection::{from_json, to_json, values};
+use crate::connection::{from_json, set, to_json, values};
 use crate::port::{JobInput, JobSpec};
 use crate::{Error, Result};
 
@@ -90,7 +90,7 @@ impl Specs {
 
     async fn fetch(&mut self, tx: &mut Tx<'_>, jobs: impl IntoIterator<Item = JobId>) -> Result<()> {
         let sets: Vec<_> =
-            jobs.into_iter().filter(|job| !self.specs.contains_key(job)).map(|job| values![job]).collect();
+            jobs.into_iter().filter(|job| !self.specs.contains_key(job)).map(|job| set![job]).collect();
         let found = tx.query_each("SELECT job, spec, input FROM job_specs WHERE job = $1", &sets).await?;
         for mut row in found.into_iter().flatten() {
             let job: JobId = row.take()?;

@@ -9,7 +9,7 @@ use super::backlog::priority_number;
 use super::inputs::spec_from;
 use super::ledger::job::status_of;
 use super::{Transaction, Tx};
-use crate::connection::{Row, Value, text, values};
+use crate::connection::{Row, Value, set, text, values};
 use crate::port::{Cursor, JobFilter, JobInput, JobRow, JobTimings, Page, SourceRange};
 use crate::{Error, Result};
 
@@ -95,7 +95,7 @@ impl Transaction for Versions {
     type Output = Vec<Option<u64>>;
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Vec<Option<u64>>> {
-        let sets: Vec<_> = self.0.iter().map(|job| values![job]).collect();
+        let sets: Vec<_> = self.0.iter().map(|job| set![job]).collect();
         let found = tx.query_each("SELECT version FROM jobs WHERE id = $1", &sets).await?;
         found.into_iter().map(|rows| rows.into_iter().next().map(|mut row| row.take()).transpose()).collect()
     }
@@ -145,8 +145,7 @@ impl ListJobs {
         }
         values.push((u64::from(self.page.limit) + 1).into());
         let order = if label.is_some() { "l.job" } else { "j.id" };
-        sql.push_str(&format!(" ORDER BY {order} DESC LIMIT ${}", values.len()));
-        (sql, values)
+        (format!("{sql} ORDER BY {order} DESC LIMIT ${}", values.len()), values)
     }
 }
 

@@ -9,12 +9,12 @@ pub(super) mod task;
 use std::collections::BTreeMap;
 
 use springtide_core::job::JobStatus;
-use springtide_core::task::{Task, TaskState};
+use springtide_core::task::{RetryPolicy, Task, TaskState};
 use springtide_core::{JobId, TaskId, Timestamp};
 
 use super::Tx;
 use super::backlog::Tally;
-use crate::connection::{Value, values};
+use crate::connection::{Value, set, values};
 use crate::{Error, Result};
 use job::JobEntry;
 use task::TaskEntry;
@@ -47,7 +47,7 @@ impl Ledger {
         tx: &mut Tx<'_>,
         jobs: impl IntoIterator<Item = JobId>,
     ) -> Result<()> {
-        let sets: Vec<_> = jobs.into_iter().map(|job| values![job]).collect();
+        let sets: Vec<_> = jobs.into_iter().map(|job| set![job]).collect();
         for row in tx.query_each(job::LOAD, &sets).await?.into_iter().flatten() {
             let entry = JobEntry::read(row)?;
             self.jobs.insert(entry.id, entry);
@@ -62,7 +62,7 @@ impl Ledger {
         tasks: impl IntoIterator<Item = TaskId>,
     ) -> Result<()> {
         let known = tasks.into_iter().filter(|task| self.jobs.contains_key(&task.job));
-        let sets: Vec<_> = known.map(|task| values![task.job, task.index]).collect();
+        let sets: Vec<_> = known.map(|task| set![task.job, task.index]).collect();
         for row in tx.query_each(task::LOAD, &sets).await?.into_iter().flatten() {
             self.keep_task(task::TaskEntry::read(row)?);
         }
@@ -89,6 +89,12 @@ impl Ledger {
     /// A job that was loaded.
     pub(super) fn job(&self, job: JobId) -> Option<&JobEntry> {
         self.jobs.get(&job)
+    }
+
+    /// How failures of a job's tasks are answered: what the job asked for, over what holds in general.
+    pub(super) fn policy_of(&self, job: JobId, general: &RetryPolicy) -> RetryPolicy {
+        let max_retries = self.jobs.get(&job).map_or(general.max_retries, |job| job.max_retries);
+        RetryPolicy { max_retries, ..*general }
     }
 
     /// The task as it is now.
@@ -156,7 +162,7 @@ impl Ledger {
         tx.execute_each(job::SAVE, &job_rows).await?;
         tx.execute_each(task::SAVE, &rows).await?;
         tx.execute_each(task::REMEMBER, &history).await?;
-        let freed: Vec<_> = freed.into_iter().map(|(key, task)| values![key, task.job, task.index]).collect();
+        let freed: Vec<_> = freed.into_iter().map(|(key, task)| set![key, task.job, task.index]).collect();
         tx.execute_each(FREE, &freed).await?;
         Ok(changed)
     }

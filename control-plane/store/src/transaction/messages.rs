@@ -9,7 +9,7 @@ use springtide_core::wire::Fence;
 use super::Tx;
 use super::inputs::Specs;
 use super::ledger::Ledger;
-use crate::connection::{text, values};
+use crate::connection::{set, text};
 use crate::port::ReleasedTask;
 use crate::{Error, Result};
 
@@ -54,7 +54,7 @@ pub(super) async fn released_tasks(
 
 /// Takes a key for a task; `None`: another task has it. The number of the hold is its fencing token.
 pub(super) async fn take_lock(tx: &mut Tx<'_>, key: &str, task: TaskId) -> Result<Option<Fence>> {
-    let mut set = values![task.job, task.index];
+    let mut set = set![task.job, task.index];
     set.insert(0, text(key));
     let taken = tx
         .query_one(

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use springtide_core::ModelId;
 
 use super::{Transaction, Tx};
-use crate::connection::{Row, text, values};
+use crate::connection::{Row, set, text, values};
 use crate::port::ModelRow;
 use crate::{Error, Result};
 
@@ -25,7 +25,7 @@ impl Transaction for Put {
         let ModelRow { id, manifest, size_bytes, pushed_at } = &self.0;
         let key = [text(id.name()), text(id.version())];
         let mut row = key.to_vec();
-        row.extend(values![manifest, *size_bytes, *pushed_at]);
+        row.extend(set![manifest, *size_bytes, *pushed_at]);
         let added = tx
             .execute(
                 "INSERT INTO models (name, version, manifest, size_bytes, pushed_at) VALUES ($1, $2, $3, $4, $5) \
@@ -79,6 +79,11 @@ impl Transaction for Get {
 const VERSIONS: &str = "SELECT name, version, manifest, size_bytes, pushed_at FROM models WHERE name = $1 \
     ORDER BY pushed_at DESC, version DESC";
 
+/// The latest version of each model.
+const LATEST: &str = "SELECT name, version, manifest, size_bytes, pushed_at FROM models m WHERE NOT EXISTS \
+    (SELECT 1 FROM models n WHERE n.name = m.name AND (n.pushed_at > m.pushed_at \
+    OR (n.pushed_at = m.pushed_at AND n.version > m.version))) ORDER BY name";
+
 /// [`crate::Store::models`].
 pub(crate) struct List {
     pub(crate) name: Option<String>,
@@ -91,12 +96,7 @@ impl Transaction for List {
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Vec<ModelRow>> {
         let rows = match &self.name {
             Some(name) => tx.query(VERSIONS, &values![name]).await?,
-            None => {
-                let sql = "SELECT name, version, manifest, size_bytes, pushed_at FROM models m WHERE NOT EXISTS \
-                    (SELECT 1 FROM models n WHERE n.name = m.name AND (n.pushed_at > m.pushed_at \
-                    OR (n.pushed_at = m.pushed_at AND n.version > m.version))) ORDER BY name";
-                tx.query(sql, &[]).await?
-            }
+            None => tx.query(LATEST, &[]).await?,
         };
         rows.into_iter().map(read).collect()
     }

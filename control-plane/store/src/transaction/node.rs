@@ -7,7 +7,7 @@ use springtide_core::node::{NodeEvent, NodeState};
 use springtide_core::{NodeId, Timestamp};
 
 use super::{Transaction, Tx};
-use crate::connection::{Row, json, values};
+use crate::connection::{Row, json, set, values};
 use crate::port::{Fence, NodeRow, NodeSighting};
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ fn read(mut row: Row) -> Result<NodeRow> {
 }
 
 async fn save(tx: &mut Tx<'_>, node: &NodeRow) -> Result<()> {
-    let row = values![
+    let row = set![
         &node.id,
         node.incarnation,
         node.state.as_str(),
@@ -67,7 +67,7 @@ impl Transaction for Sight {
         let mut ids: Vec<_> = self.seen.iter().map(|sighting| &sighting.id).collect();
         ids.sort_unstable();
         ids.dedup();
-        let sets: Vec<_> = ids.into_iter().map(|id| values![id]).collect();
+        let sets: Vec<_> = ids.into_iter().map(|id| set![id]).collect();
         for row in tx.query_each(LOAD, &sets).await?.into_iter().flatten() {
             let node = read(row)?;
             nodes.insert(node.id.clone(), node);

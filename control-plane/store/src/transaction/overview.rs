@@ -10,6 +10,8 @@ use crate::Result;
 use crate::connection::values;
 use crate::port::BacklogRow;
 
+pub(super) const OLDEST: &str = "SELECT accepted_at FROM jobs WHERE class = $1 AND model = $2 AND unreleased > 0 ORDER BY accepted_at LIMIT 1";
+
 /// [`crate::Store::backlog`].
 pub(crate) struct Overview;
 
@@ -25,9 +27,7 @@ impl Transaction for Overview {
             let waiting = counters.waiting.sum();
             let mut oldest = None;
             if waiting.count > 0 {
-                let sql = "SELECT accepted_at FROM jobs WHERE class = $1 AND model = $2 AND unreleased > 0 \
-                    ORDER BY accepted_at LIMIT 1";
-                let fresh = tx.query_one(sql, &values![class.clone(), &key.model]).await?;
+                let fresh = tx.query_one(OLDEST, &values![class.clone(), &key.model]).await?;
                 let fresh: Option<Timestamp> = fresh.map(|mut row| row.take()).transpose()?;
                 oldest = fresh.into_iter().chain(retried.get(&(class, key.model.clone())).copied()).min();
             }

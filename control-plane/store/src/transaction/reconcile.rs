@@ -50,7 +50,8 @@ impl Transaction for Reconcile {
             }
             let after = match action {
                 ReconcileAction::Evict { loss, message, .. } => {
-                    let after = expected(before.clone().evict(*loss, message, &self.policy, self.moment))?;
+                    let policy = ledger.policy_of(id.job, &self.policy);
+                    let after = expected(before.clone().evict(*loss, message, &policy, self.moment))?;
                     ledger.remember(&before, ending("evicted", &before, &after, message));
                     without_checkpoint_at_the_end(after, &mut result.discard)
                 }

@@ -1,6 +1,6 @@
 //! Release: waiting tasks go, by rank, into the room that the lanes have.
 
-mod candidates;
+pub(super) mod candidates;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use super::ledger::Ledger;
 use super::messages::{expected, released_tasks, take_lock};
 use super::{Transaction, Tx};
 use crate::Result;
-use crate::connection::values;
+use crate::connection::{set, values};
 use crate::port::{Fence, ReleaseRequest, ReleasedTask};
 pub(super) use candidates::first_rank;
 use candidates::{Candidate, Source};
@@ -43,14 +43,12 @@ impl Transaction for Release {
     }
 }
 
+pub(super) const DUE: &str = "SELECT job, idx FROM tasks WHERE not_before <= $1 ORDER BY not_before LIMIT $2";
+pub(super) const SOLO: &str = "SELECT lane FROM tasks WHERE solo = 1";
+
 /// Puts tasks whose delay is over into the order of release.
 async fn wake(tx: &mut Tx<'_>, ledger: &mut Ledger, request: &ReleaseRequest) -> Result<()> {
-    let due = tx
-        .query(
-            "SELECT job, idx FROM tasks WHERE not_before <= $1 ORDER BY not_before LIMIT $2",
-            &values![request.now, request.most],
-        )
-        .await?;
+    let due = tx.query(DUE, &values![request.now, request.most]).await?;
     let mut tasks = BTreeSet::new();
     for mut row in due {
         tasks.insert(TaskId { job: row.take()?, index: row.take()? });
@@ -59,7 +57,7 @@ async fn wake(tx: &mut Tx<'_>, ledger: &mut Ledger, request: &ReleaseRequest) ->
     ledger.load_jobs(tx, jobs).await?;
     let place = |task: &TaskId| {
         let job = ledger.job(task.job)?;
-        Some(values![task.job, task.index, job.class(), job.rank])
+        Some(set![task.job, task.index, job.class(), job.rank])
     };
     let sets: Vec<_> = tasks.iter().filter_map(place).collect();
     tx.execute_each(
@@ -72,7 +70,7 @@ async fn wake(tx: &mut Tx<'_>, ledger: &mut Ledger, request: &ReleaseRequest) ->
 
 /// Lanes in which a task is to run, or runs, alone.
 async fn solo_lanes(tx: &mut Tx<'_>) -> Result<BTreeSet<LaneName>> {
-    let rows = tx.query("SELECT lane FROM tasks WHERE solo = 1", &[]).await?;
+    let rows = tx.query(SOLO, &[]).await?;
     rows.into_iter().map(|mut row| row.take()).collect()
 }
 
@@ -154,7 +152,7 @@ async fn release(
 async fn free_keys(tx: &mut Tx<'_>, ledger: &Ledger, chosen: &[Choice]) -> Result<BTreeSet<String>> {
     let known = chosen.iter().filter(|choice| ledger.job(choice.candidate.job).is_some());
     let mut keys: BTreeSet<_> = known.filter_map(|choice| choice.candidate.exclusive_key.clone()).collect();
-    let sets: Vec<_> = keys.iter().map(|key| values![key]).collect();
+    let sets: Vec<_> = keys.iter().map(|key| set![key]).collect();
     let held = tx.query_each("SELECT name, holder_job FROM locks WHERE name = $1 FOR UPDATE", &sets).await?;
     for mut row in held.into_iter().flatten() {
         let name: String = row.take()?;

@@ -11,7 +11,7 @@ use super::ledger::Ledger;
 use super::ledger::job::class_of;
 use super::release::{first_rank, release_first};
 use super::{Transaction, Tx};
-use crate::connection::{text, values};
+use crate::connection::{set, text, values};
 use crate::port::{Idempotency, JobInput, NewJob, Submitted};
 use crate::{Error, Result};
 
@@ -43,16 +43,16 @@ impl Submit {
 impl Transaction for Submit {
     type Output = Submitted;
 
-    fn key(&self) -> &str {
-        self.job.idempotency.as_ref().map_or("", |idempotency| &idempotency.key)
+    fn key(&self) -> Option<(&str, &str)> {
+        self.job.idempotency.as_ref().map(|idempotency| (self.job.owner.as_str(), idempotency.key.as_str()))
     }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Submitted> {
         let job = &self.job;
-        if let Some(idempotency) = &job.idempotency {
-            if let Some(earlier) = self.seen_before(tx, idempotency).await? {
-                return Ok(Submitted { job: earlier, repeated: true, released: Vec::new() });
-            }
+        if let Some(idempotency) = &job.idempotency
+            && let Some(earlier) = self.seen_before(tx, idempotency).await?
+        {
+            return Ok(Submitted { job: earlier, repeated: true, released: Vec::new() });
         }
         if let JobInput::Again { source, .. } = &job.spec.input {
             let found = tx.query("SELECT id FROM jobs WHERE id = $1", &values![source]).await?;
@@ -141,9 +141,9 @@ impl Submit {
         let spec = &job.spec;
         tx.execute(
             "INSERT INTO jobs (id, owner, model, priority, lane, device, class, rank, gpu_memory_bytes, units, \
-             exclusive_key, status, version, total, next_index, unreleased, released, running, succeeded, failed, \
-             cancelled, accepted_at, load_s, run_s) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'queued', 1, \
-             $12, 0, $13, 0, 0, 0, 0, 0, $14, 0, 0)",
+             exclusive_key, max_retries, status, version, total, next_index, unreleased, released, running, succeeded, \
+             failed, cancelled, accepted_at, load_s, run_s) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
+             'queued', 1, $13, 0, $14, 0, 0, 0, 0, 0, $15, 0, 0)",
             &values![
                 job.id,
                 &job.owner,
@@ -156,6 +156,7 @@ impl Submit {
                 spec.resources.gpu_memory_bytes,
                 spec.units,
                 spec.exclusive.as_ref(),
+                spec.max_retries,
                 spec.tasks,
                 spec.tasks,
                 job.accepted_at,
@@ -171,10 +172,10 @@ impl Submit {
             &values![job.id, &self.spec, input],
         )
         .await?;
-        let parts: Vec<_> = parts.iter().map(|(first, part)| values![job.id, *first, part]).collect();
+        let parts: Vec<_> = parts.iter().map(|(first, part)| set![job.id, *first, part]).collect();
         tx.execute_each("INSERT INTO job_inputs (job, first_index, inputs) VALUES ($1, $2, $3)", &parts)
             .await?;
-        let labels: Vec<_> = spec.labels.iter().map(|(name, value)| values![name, value, job.id]).collect();
+        let labels: Vec<_> = spec.labels.iter().map(|(name, value)| set![name, value, job.id]).collect();
         tx.execute_each("INSERT INTO job_labels (name, value, job) VALUES ($1, $2, $3)", &labels).await
     }
 }

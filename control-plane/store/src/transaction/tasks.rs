@@ -4,11 +4,27 @@ use async_trait::async_trait;
 use springtide_core::task::TaskState;
 use springtide_core::{JobId, TaskId, Timestamp};
 
-use super::ledger::task::{COLUMNS, TaskEntry};
+use super::ledger::task::{TaskEntry, columns};
 use super::{Transaction, Tx};
 use crate::connection::values;
 use crate::port::{AttemptRow, Cursor, InFlight, Page, TaskFilter, TaskRow};
 use crate::{Error, Result};
+
+/// A page of a job's tasks that have rows; `$condition` goes into the statement.
+macro_rules! page {
+    ($condition:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM tasks WHERE job = $1 AND idx >= $2 ",
+            $condition,
+            "ORDER BY idx LIMIT $3"
+        )
+    };
+}
+pub(super) const PAGE: &str = page!("");
+pub(super) const SUCCEEDED_PAGE: &str = page!("AND state = 'succeeded' ");
+pub(super) const FAILED_PAGE: &str = page!("AND state = 'failed' ");
 
 /// [`crate::Store::tasks`].
 pub(crate) struct ListTasks {
@@ -57,15 +73,13 @@ impl Transaction for ListTasks {
 
 impl ListTasks {
     async fn with_rows(&self, tx: &mut Tx<'_>, start: u32) -> Result<Vec<TaskRow>> {
-        let state = match self.filter {
-            TaskFilter::All => "",
-            TaskFilter::Succeeded => "AND state = 'succeeded'",
-            TaskFilter::Failed => "AND state = 'failed'",
+        let sql = match self.filter {
+            TaskFilter::All => PAGE,
+            TaskFilter::Succeeded => SUCCEEDED_PAGE,
+            TaskFilter::Failed => FAILED_PAGE,
         };
-        let sql =
-            format!("SELECT {COLUMNS} FROM tasks WHERE job = $1 AND idx >= $2 {state} ORDER BY idx LIMIT $3");
         let limit = u64::from(self.page.limit) + 1;
-        let rows = tx.query(&sql, &values![self.job, start, limit]).await?;
+        let rows = tx.query(sql, &values![self.job, start, limit]).await?;
         rows.into_iter().map(|row| TaskEntry::read(row).map(row_of)).collect()
     }
 }
@@ -164,6 +178,15 @@ impl Transaction for Attempts {
     }
 }
 
+/// The condition on three states is that of the index.
+pub(super) const IN_FLIGHT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM tasks WHERE state = $1 AND state IN ('waiting', 'released', 'running') ORDER BY job, idx"
+);
+pub(super) const NEXT_DUE: &str =
+    "SELECT not_before FROM tasks WHERE not_before > $1 ORDER BY not_before LIMIT 1";
+
 /// [`crate::Store::in_flight`].
 pub(crate) struct AllInFlight;
 
@@ -174,12 +197,7 @@ impl Transaction for AllInFlight {
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Vec<InFlight>> {
         let mut all = Vec::new();
         for state in ["released", "running"] {
-            // The condition on three states is that of the index.
-            let sql = format!(
-                "SELECT {COLUMNS} FROM tasks WHERE state = $1 AND state IN ('waiting', 'released', 'running') \
-                 ORDER BY job, idx"
-            );
-            for row in tx.query(&sql, &values![state]).await? {
+            for row in tx.query(IN_FLIGHT, &values![state]).await? {
                 let task = TaskEntry::read(row)?.task;
                 let (id, attempt) = (task.id, task.attempt);
                 all.extend(match task.state {
@@ -210,7 +228,6 @@ impl Transaction for NextDue {
     type Output = Option<Timestamp>;
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
-        let sql = "SELECT not_before FROM tasks WHERE not_before > $1 ORDER BY not_before LIMIT 1";
-        tx.query_one(sql, &values![self.0]).await?.map(|mut row| row.take()).transpose()
+        tx.query_one(NEXT_DUE, &values![self.0]).await?.map(|mut row| row.take()).transpose()
     }
 }

@@ -179,3 +179,13 @@ pub(crate) async fn a_checkpoint_goes_along_and_is_discarded(world: World) {
     let applied = world.apply(&fence, &[world.taker(&released[0]).succeeded()]).await;
     assert_eq!(applied.discard, ["b"]);
 }
+
+pub(crate) async fn a_job_says_how_often_it_is_tried(world: World) {
+    let fence = world.lead().await;
+    let mut job = world.job(1);
+    job.spec.max_retries = 0;
+    world.store.submit(job.clone()).await.unwrap();
+    let taker = release_one(&world, &fence).await;
+    world.apply(&fence, &[taker.started(), taker.failed(FailureClass::Transient)]).await;
+    assert_eq!(world.store.job(job.id).await.unwrap().status, JobStatus::Failed);
+}

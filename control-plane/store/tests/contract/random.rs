@@ -31,7 +31,7 @@ pub(crate) async fn operations_keep_the_books(world: World) {
     play.finish().await;
     check(&play.world, &mut ended).await;
     assert!(play.world.store.backlog().await.unwrap().is_empty(), "all that was accepted has ended");
-    assert!(ended.len() > 50, "{} tasks are too few to tell anything", ended.len());
+    assert!(ended.len() > 20, "{} tasks are too few to tell anything", ended.len());
 }
 
 struct Play {

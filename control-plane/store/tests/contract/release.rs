@@ -8,7 +8,7 @@ use springtide_core::{FailureClass, JobId, Priority};
 use springtide_store::Error;
 use springtide_store::port::{LaneRoom, ReleaseRequest, ReleasedTask};
 
-use super::world::{World, cpu_room, gpu_room, lane};
+use super::world::{Taker, World, cpu_room, gpu_room, lane};
 
 fn jobs_of(released: &[ReleasedTask]) -> Vec<JobId> {
     released.iter().map(|task| task.task.job).collect()
@@ -112,7 +112,7 @@ pub(crate) async fn suspects_run_alone_one_in_each_lane(world: World) {
     world.submit(3).await;
     let released = world.release(&fence, &[cpu_room(10)]).await;
     let takers: Vec<_> = released.iter().map(|task| world.taker(task)).collect();
-    world.apply(&fence, &takers.iter().map(|taker| taker.started()).collect::<Vec<_>>()).await;
+    world.apply(&fence, &takers.iter().map(Taker::started).collect::<Vec<_>>()).await;
     let died: Vec<_> =
         takers[..2].iter().map(|taker| taker.returned(true, ReturnReason::WorkerDied)).collect();
     world.apply(&fence, &died).await;

@@ -4,7 +4,7 @@ use springtide_core::job::{EverStarted, JobStatus, TaskCounts};
 use springtide_core::task::{Task, TaskState};
 use springtide_core::{JobId, TaskError, Timestamp};
 
-use crate::connection::{Row, Value, json, values};
+use crate::connection::{Row, Value, json, set};
 use crate::transaction::backlog::{Key, device_request_of, priority_of};
 use crate::{Error, Result};
 
@@ -16,6 +16,8 @@ pub(in crate::transaction) struct JobEntry {
     pub(in crate::transaction) rank: Timestamp,
     pub(in crate::transaction) units: f64,
     pub(in crate::transaction) exclusive_key: Option<String>,
+    /// More charges than this fail one of its tasks.
+    pub(in crate::transaction) max_retries: u32,
     pub(in crate::transaction) status: JobStatus,
     pub(in crate::transaction) version: u64,
     pub(in crate::transaction) next_index: u32,
@@ -32,9 +34,9 @@ pub(in crate::transaction) struct JobEntry {
 }
 
 /// Loads and locks one job.
-pub(super) const LOAD: &str = "SELECT id, lane, device, priority, model, rank, units, exclusive_key, status, version, next_index, unreleased, \
-     total, released, running, succeeded, failed, cancelled, accepted_at, started_at, finished_at, error_index, error, \
-     load_s, run_s FROM jobs WHERE id = $1 FOR UPDATE";
+pub(in crate::transaction) const LOAD: &str = "SELECT id, lane, device, priority, model, rank, units, exclusive_key, \
+    max_retries, status, version, next_index, unreleased, total, released, running, succeeded, failed, cancelled, \
+    accepted_at, started_at, finished_at, error_index, error, load_s, run_s FROM jobs WHERE id = $1 FOR UPDATE";
 
 /// Writes one job back.
 pub(super) const SAVE: &str = "UPDATE jobs SET status = $2, version = $3, next_index = $4, unreleased = $5, \
@@ -64,6 +66,7 @@ impl JobEntry {
             rank: row.take()?,
             units: row.take()?,
             exclusive_key: row.take()?,
+            max_retries: row.take()?,
             status: status_of(&row.take::<String>()?)?,
             version: row.take()?,
             next_index: row.take()?,
@@ -136,7 +139,7 @@ impl JobEntry {
 
     pub(super) fn row(&self) -> Vec<Value> {
         let counts = &self.counts;
-        values![
+        set![
             self.id,
             self.status.as_str(),
             self.version,

@@ -7,7 +7,7 @@ use springtide_core::{Incarnation, LaneName, NodeId, RunId, TaskError, TaskId, T
 
 use super::Ending;
 use super::job::JobEntry;
-use crate::connection::{Row, Value, json, values};
+use crate::connection::{Row, Value, json, set};
 use crate::{Error, Result};
 
 /// A task in the ledger.
@@ -30,6 +30,7 @@ pub(in crate::transaction) struct Trail {
     pub(in crate::transaction) ended_at: Option<Timestamp>,
 }
 
+/// All columns that [`TaskEntry::read`] takes.
 macro_rules! columns {
     () => {
         "job, idx, state, attempt, charges, evictions, suspect, checkpoint, not_before, lane, released_at, solo, node, \
@@ -37,12 +38,13 @@ macro_rules! columns {
     };
 }
 
-/// All columns that [`TaskEntry::read`] takes.
-pub(in crate::transaction) const COLUMNS: &str = columns!();
+pub(in crate::transaction) use columns;
+
 /// Loads one task.
-pub(super) const LOAD: &str = concat!("SELECT ", columns!(), " FROM tasks WHERE job = $1 AND idx = $2");
+pub(in crate::transaction) const LOAD: &str =
+    concat!("SELECT ", columns!(), " FROM tasks WHERE job = $1 AND idx = $2");
 /// Loads a job's tasks that have not ended.
-pub(super) const LOAD_OPEN: &str = concat!(
+pub(in crate::transaction) const LOAD_OPEN: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM tasks WHERE job = $1 AND state IN ('waiting', 'released', 'running') ORDER BY idx"
@@ -72,7 +74,7 @@ impl TaskEntry {
         Self { task, trail: Trail::default(), changed: true }
     }
 
-    /// From [`COLUMNS`]. Whether the task is exclusive stands in its job's row.
+    /// From the columns of `columns!`. Whether the task is exclusive stands in its job's row.
     pub(in crate::transaction) fn read(mut row: Row) -> Result<Self> {
         let id = TaskId { job: row.take()?, index: row.take()? };
         let state: String = row.take()?;
@@ -192,7 +194,7 @@ impl TaskEntry {
             TaskState::Failed { error, .. } => Some(error),
             _ => None,
         };
-        values![
+        set![
             task.id.job,
             task.id.index,
             task.state.as_str(),
@@ -228,7 +230,7 @@ pub(super) fn attempt_row(before: &Task, ending: Ending, now: Timestamp) -> Vec<
         TaskState::Running(running) => (Some(running.released_at), Some(running)),
         _ => (None, None),
     };
-    values![
+    set![
         before.id.job,
         before.id.index,
         before.attempt,

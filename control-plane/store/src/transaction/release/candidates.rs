@@ -55,15 +55,15 @@ impl Candidate {
     }
 }
 
-const RANGES: &str = "SELECT id, rank, gpu_memory_bytes, exclusive_key, unreleased FROM jobs \
+pub(in crate::transaction) const RANGES: &str = "SELECT id, rank, gpu_memory_bytes, exclusive_key, unreleased FROM jobs \
     WHERE class = $1 AND unreleased > 0 AND exclusive_key IS NULL AND gpu_memory_bytes <= $2 ORDER BY rank, id LIMIT $3";
 
-const EXCLUSIVE_RANGES: &str = "SELECT id, rank, gpu_memory_bytes, exclusive_key, unreleased FROM jobs \
+pub(in crate::transaction) const EXCLUSIVE_RANGES: &str = "SELECT id, rank, gpu_memory_bytes, exclusive_key, unreleased FROM jobs \
     WHERE class = $1 AND unreleased > 0 AND exclusive_key IS NOT NULL AND gpu_memory_bytes <= $2 \
     AND NOT EXISTS (SELECT 1 FROM locks WHERE name = exclusive_key AND holder_job IS NOT NULL) \
     ORDER BY rank, id LIMIT $3";
 
-const ROWS: &str = "SELECT t.job, t.rank, j.gpu_memory_bytes, j.exclusive_key, t.idx FROM tasks t \
+pub(in crate::transaction) const ROWS: &str = "SELECT t.job, t.rank, j.gpu_memory_bytes, j.exclusive_key, t.idx FROM tasks t \
     JOIN jobs j ON j.id = t.job WHERE t.class = $1 AND t.suspect = $4 AND j.gpu_memory_bytes <= $2 \
     AND NOT EXISTS (SELECT 1 FROM locks WHERE name = j.exclusive_key AND holder_job IS NOT NULL) \
     ORDER BY t.rank, t.job, t.idx LIMIT $3";
@@ -100,7 +100,7 @@ pub(super) async fn find(
             }
         }
     }
-    found.sort_by(|a, b| (a.rank, a.job, a.source).cmp(&(b.rank, b.job, b.source)));
+    found.sort_by_key(|candidate| (candidate.rank, candidate.job, candidate.source));
     Ok(found)
 }
 
@@ -117,13 +117,15 @@ fn read(mut row: Row, key: &Key, suspect: Option<bool>) -> Result<Candidate> {
     Ok(Candidate { rank, job, source, priority: key.priority, resources, exclusive_key })
 }
 
+pub(in crate::transaction) const FIRST_RANKS: [&str; 2] = [
+    "SELECT rank FROM jobs WHERE class = $1 AND unreleased > 0 AND exclusive_key IS NULL ORDER BY rank LIMIT 1",
+    "SELECT rank FROM tasks WHERE class = $1 AND suspect = 0 ORDER BY rank LIMIT 1",
+];
+
 /// The smallest rank of a class that waits and is held up by nothing but room.
 pub(in crate::transaction) async fn first_rank(tx: &mut Tx<'_>, class: &str) -> Result<Option<Timestamp>> {
     let mut first = None;
-    for sql in [
-        "SELECT rank FROM jobs WHERE class = $1 AND unreleased > 0 AND exclusive_key IS NULL ORDER BY rank LIMIT 1",
-        "SELECT rank FROM tasks WHERE class = $1 AND suspect = 0 ORDER BY rank LIMIT 1",
-    ] {
+    for sql in FIRST_RANKS {
         if let Some(mut row) = tx.query_one(sql, &values![class.to_owned()]).await? {
             let rank: Timestamp = row.take()?;
             first = Some(first.map_or(rank, |earlier: Timestamp| earlier.min(rank)));

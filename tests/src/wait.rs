@@ -1,0 +1,39 @@
+//! Waiting for jobs, with a limit.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use springtide_client::{Client, News};
+use springtide_core::JobId;
+use springtide_core::api::JobView;
+
+/// Waits until a job has ended.
+pub async fn for_end(client: &Client, job: JobId, limit: Duration) -> Result<JobView> {
+    for_job(client, job, "its end", limit, |view| view.status.is_terminal()).await
+}
+
+/// Waits until a job is as `done` wants it.
+pub async fn for_job(
+    client: &Client,
+    job: JobId,
+    what: &str,
+    limit: Duration,
+    done: impl Fn(&JobView) -> bool,
+) -> Result<JobView> {
+    let mut events = client.events(job);
+    let mut last = None;
+    let wait = async {
+        while let Some(news) = events.next().await {
+            match news? {
+                News::Job(view) if done(&view) => return Ok(*view),
+                News::Job(view) => last = Some(view),
+                News::Silence(error) => eprintln!("waiting for {what} of {job}: {error}"),
+            }
+        }
+        bail!("the event stream of {job} ended before {what}")
+    };
+    match tokio::time::timeout(limit, wait).await {
+        Ok(view) => view,
+        Err(_) => bail!("waited {limit:?} for {what} of {job}; it is {last:?}"),
+    }
+}
