@@ -52,7 +52,7 @@ pub enum Error {
     /// There is no room on the disk.
     #[error("the store's disk is full: {0}")]
     Full(String),
-    /// It can't be reached for the moment.
+    /// It can't be reached for the moment, or was too slow: then a write may have happened all the same.
     #[error("the store can't be reached: {0}")]
     Unavailable(String),
     /// A statement failed, or a row can't be read.

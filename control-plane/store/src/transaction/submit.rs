@@ -49,6 +49,10 @@ impl Transaction for Submit {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Submitted> {
         let job = &self.job;
+        let leads = match &job.release {
+            Some((fence, _)) => tx.holds(fence).await?,
+            None => false,
+        };
         if let Some(idempotency) = &job.idempotency
             && let Some(earlier) = self.seen_before(tx, idempotency).await?
         {
@@ -60,7 +64,7 @@ impl Transaction for Submit {
                 return Err(Error::NotFound { kind: "job", id: source.to_string() });
             }
         }
-        let room = self.room_now(tx).await?;
+        let room = if leads { self.room_now(tx).await? } else { 0 };
         self.insert(tx).await?;
         let waiting = TaskState::Waiting { not_before: job.accepted_at };
         tx.count(&self.counted_as, &waiting, Tally::of(job.spec.tasks.into(), job.spec.units));
@@ -105,14 +109,13 @@ impl Submit {
         }
     }
 
-    /// How many tasks may be released in this commit: none unless the caller leads, there is room, and nothing of equal
-    /// or higher rank waits that could use it. Exclusive jobs are left to the releaser, which takes their lock.
+    /// How many tasks may be released in the commit of a caller that leads: none unless there is room, and nothing of
+    /// equal or higher rank waits that could use it. Exclusive jobs are left to the releaser, which takes their lock.
     async fn room_now(&self, tx: &mut Tx<'_>) -> Result<u32> {
         let spec = &self.job.spec;
-        let Some((fence, now)) = &self.job.release else { return Ok(0) };
-        if spec.exclusive.is_some() || !tx.holds(fence).await? {
+        let Some((_, now)) = self.job.release.as_ref().filter(|_| spec.exclusive.is_none()) else {
             return Ok(0);
-        }
+        };
         let backlog = tx.backlog().await?;
         let in_queue: i64 = backlog
             .iter()
