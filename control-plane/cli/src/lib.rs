@@ -6,6 +6,7 @@
 //!             ├── context     the server's address, the token, the clock
 //!             ├── follow      waits for a job, with a bar or plain lines
 //!             ├── save        outputs to files
+//!             ├── store       for `up` and `tokens`, which need no server
 //!             └── say, table, when     what people read on stdout
 //! ```
 //!

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use springtide_process::config::{Layers, Override};
+use springtide_process::config::{Layers, Origin, Override};
 use springtide_process::stop::Stop;
 use springtide_process::telemetry::{self, Verbosity};
 
@@ -25,6 +25,8 @@ use crate::context::{Context, client_of};
 use crate::exit::{Exit, Usage};
 use house::House;
 use lock::DataDir;
+
+const CPU_THRESHOLD: &str = "node.cpu_usage_threshold";
 
 /// Arguments of `up`. Most set a key of the configuration.
 #[derive(Debug, Args)]
@@ -98,6 +100,13 @@ impl Arguments {
         let given = flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value.clone()?)));
         let mut overrides: Vec<_> = given.map(|(flag, key, value)| Override::new(flag, key, value)).collect();
         overrides.extend(config::overrides(&self.set)?);
+        let layers = config::load(self.config.clone(), overrides.clone())?;
+        // A node that pauses leaves its work to others; here there may be none, and the user's own programs are no
+        // reason to wait for ever. Whoever sets the key means it.
+        if !matches!(layers.origin_of(CPU_THRESHOLD), Origin::Default) {
+            return Ok(layers);
+        }
+        overrides.push(Override::new("springtide up", CPU_THRESHOLD, "1.0"));
         config::load(self.config.clone(), overrides)
     }
 }

@@ -1,12 +1,27 @@
 //! Why a job may still be queued.
 
+use serde_json::Value;
 use springtide_client::Client;
 use springtide_core::api::NodeView;
 
-/// What the nodes say, if none of them takes tasks. `None` also where that can't be asked: it is a hint, no more.
+/// What the broker or the nodes say, if it can't be reached or none of them takes tasks. `None` also where that can't be
+/// asked: it is a hint, no more.
 pub async fn why_it_waits(client: &Client) -> Option<String> {
+    let ready = client.ready().await.ok()?;
+    if let Some(reason) = broker(&ready) {
+        return Some(reason);
+    }
     let page = client.nodes(None).await.ok()?;
     if page.next_cursor.is_some() { None } else { reasons(&page.items) }
+}
+
+fn broker(ready: &Value) -> Option<String> {
+    let broker = ready.get("broker")?;
+    if broker.get("state")? == "up" {
+        None
+    } else {
+        Some(format!("it waits: {}", broker.get("detail")?.as_str()?))
+    }
 }
 
 fn reasons(nodes: &[NodeView]) -> Option<String> {
@@ -37,6 +52,14 @@ mod tests {
             "heard_at": null, "runs": [], "held": 0, "models": [], "cpu": 0.5, "devices": [], "version": "0.1.0"
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_broker_that_is_down_is_the_reason() {
+        let ready =
+            |state| json!({"ready": true, "broker": {"state": state, "detail": "waiting for the broker"}});
+        assert_eq!(broker(&ready("up")), None);
+        assert_eq!(broker(&ready("down")).unwrap(), "it waits: waiting for the broker");
     }
 
     #[test]
