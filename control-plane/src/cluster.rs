@@ -106,7 +106,7 @@ impl App {
             gauge.set(gauge.get().max(age));
         }
         for (labels, (tasks, seconds)) in sums {
-            metrics.backlog_tasks.with_label_values(&labels).set(tasks as i64);
+            metrics.backlog_tasks.with_label_values(&labels).set(tasks.cast_signed());
             metrics.backlog_seconds.with_label_values(&labels).set(seconds);
         }
         metrics.nodes.reset();
@@ -116,7 +116,7 @@ impl App {
         for lane in &view.lanes {
             metrics.slots.with_label_values(&[lane.name.as_str()]).set(i64::from(lane.slots));
         }
-        metrics.unreadable.set(self.parts.broker.counters.unreadable() as i64);
+        metrics.unreadable.set(self.parts.broker.counters.unreadable().cast_signed());
         for commit in self.store.take_commits() {
             metrics.store_seconds.with_label_values(&["commit"]).observe(commit.took.as_secs_f64());
         }

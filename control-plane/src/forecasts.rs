@@ -41,7 +41,7 @@ impl Forecasts {
                     runtimes.insert((row.model, row.device), runtime);
                 }
                 Err(error) => {
-                    tracing::warn!(model = %row.model, %error, "a forecast can't be read; it is learned anew")
+                    tracing::warn!(model = %row.model, %error, "a forecast can't be read; it is learned anew");
                 }
             }
         }
@@ -148,9 +148,7 @@ impl App {
         if kind == ModelKind::Echo {
             return self.registry.live_slots(lane, lost_after);
         }
-        let live = self.registry.all().into_iter().filter(|seen| seen.is_live(lost_after));
-        let serving = live.filter(|seen| &seen.heartbeat.lane == lane);
-        serving.map(|seen| (seen.heartbeat.devices.len() as u32).clamp(1, seen.heartbeat.slots.max(1))).sum()
+        self.registry.live_devices(lane, lost_after)
     }
 }
 

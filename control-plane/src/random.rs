@@ -33,7 +33,7 @@ impl Random {
 
     /// In 0..1.
     pub fn unit(&self) -> f64 {
-        self.with(|rng| rng.random())
+        self.with(RngExt::random)
     }
 
     /// The time with a random number, as transitions take it.

@@ -98,6 +98,13 @@ impl Registry {
         live.map(|seen| seen.heartbeat.slots).sum()
     }
 
+    /// Devices of the same nodes: what works at once where slots share a device.
+    pub fn live_devices(&self, lane: &LaneName, lost_after: Duration) -> u32 {
+        let nodes = self.lock();
+        let live = nodes.values().filter(|seen| seen.is_live(lost_after) && seen.takes_from(lane));
+        live.map(|seen| (seen.heartbeat.devices.len() as u32).clamp(1, seen.heartbeat.slots.max(1))).sum()
+    }
+
     /// How far a job's running tasks are, together, in tasks.
     pub fn progress_of_job(&self, job: JobId) -> f64 {
         let nodes = self.lock();

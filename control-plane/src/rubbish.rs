@@ -44,7 +44,7 @@ pub async fn run(app: Arc<App>) {
         match app.parts.objects.delete(&Path::from(key.as_str())).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => {
-                tracing::warn!(key, %error, "an object that nobody needs can't be removed; it is left lying")
+                tracing::warn!(key, %error, "an object that nobody needs can't be removed; it is left lying");
             }
         }
     }
