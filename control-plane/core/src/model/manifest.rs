@@ -436,7 +436,7 @@ impl Manifest {
 /// File names are flat: a model can't reach outside its directory.
 fn check_file_name(name: &str) -> Result<(), InvalidManifest> {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let good = !name.starts_with('.') && !name.is_empty() && name.len() <= 200 && name.chars().all(safe);
+    let good = !name.starts_with('.') && !name.is_empty() && name.len() <= 100 && name.chars().all(safe);
     if good && name != "model.toml" {
         Ok(())
     } else {
