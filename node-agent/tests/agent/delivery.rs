@@ -6,7 +6,7 @@ use std::time::Duration;
 use object_store::{ObjectStoreExt, PutPayload};
 use serde_json::json;
 use springtide_broker::ConsumeOptions;
-use springtide_core::wire::{InputRef, Output, ReturnReason, TaskEventKind, TaskInput};
+use springtide_core::wire::{InputRef, Output, ReturnReason, TaskEventKind, TaskInput, TaskMessage};
 use tokio::time::sleep;
 
 use crate::house::{echo, plan, reason, sleeper};
@@ -179,4 +179,30 @@ async fn a_large_input_comes_from_the_object_store_and_a_missing_one_is_invalid(
     let ends = house.ends(2).await;
     assert!(matches!(&ends[&0], TaskEventKind::Succeeded { outputs, .. } if outputs.len() == 1));
     assert_eq!(house.story_of(1), ["failed invalid"]);
+}
+
+/// All that is said in a busy minute with crashes and suspects.
+async fn busy_minute() -> Vec<String> {
+    let house = plan(&["node.max_concurrent_tasks=5"]).build().await;
+    let message = |index: u32| match index % 7 {
+        3 => echo(index, json!({"sleep_s": 1.5, "crash": "worker"})),
+        5 => TaskMessage { solo: true, ..sleeper(index, 0.5) },
+        _ => sleeper(index, f64::from(index % 4)),
+    };
+    house.publish((0..40).map(message)).await;
+    house.ends(40).await;
+    house.events().iter().map(|event| format!("{event:?}")).collect()
+}
+
+#[test]
+fn the_same_seed_takes_the_same_turns() {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.unwrap().block_on(busy_minute())
+    };
+    let first = run();
+    assert!(first.len() > 60, "only {} events", first.len());
+    for (at, (one, two)) in first.iter().zip(&run()).enumerate() {
+        assert_eq!(one, two, "event {at}");
+    }
 }
