@@ -50,6 +50,7 @@ on_each_database! {
         nothing_is_released_past_what_waits,
         a_retry_has_the_inputs_of_its_source,
         long_lists_of_inputs_come_back_in_order,
+        one_that_fails_leaves_its_neighbours_alone,
     }
     release {
         goes_by_rank,
@@ -59,6 +60,7 @@ on_each_database! {
         any_device_goes_where_there_is_room,
         a_full_lane_does_not_hold_up_another,
         suspects_run_alone_one_in_each_lane,
+        each_lane_has_a_suspect_of_its_own,
         a_charged_task_waits_its_delay_out,
         an_evicted_task_is_at_the_front,
         is_fenced,

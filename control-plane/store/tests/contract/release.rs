@@ -167,3 +167,17 @@ pub(crate) async fn is_fenced(world: World) {
     assert!(matches!(world.try_apply(&old, &[]).await, Err(Error::Fenced { .. })));
     assert_eq!(world.store.release(&new, &request).await.unwrap().len(), 1);
 }
+
+pub(crate) async fn each_lane_has_a_suspect_of_its_own(world: World) {
+    let fence = world.lead().await;
+    submit_for(&world, 3, "cpu", DeviceRequest::Any, 1).await;
+    let lanes = [cpu_room(10), gpu_room("gpu-24g", 24, 10)];
+    let released = world.release(&fence, &lanes).await;
+    let takers: Vec<_> = released.iter().map(|task| world.taker(task)).collect();
+    let died =
+        takers.iter().flat_map(|taker| [taker.started(), taker.returned(true, ReturnReason::WorkerDied)]);
+    world.apply(&fence, &died.collect::<Vec<_>>()).await;
+    let suspects = world.release(&fence, &lanes).await;
+    let lanes: Vec<_> = suspects.iter().map(|task| (task.lane.as_str(), task.solo)).collect();
+    assert_eq!(lanes, [("cpu", true), ("gpu-24g", true)]);
+}

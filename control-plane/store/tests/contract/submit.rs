@@ -135,3 +135,23 @@ pub(crate) async fn long_lists_of_inputs_come_back_in_order(world: World) {
     }
     assert!(released.iter().map(|task| &task.input).eq(inputs.iter()));
 }
+
+pub(crate) async fn one_that_fails_leaves_its_neighbours_alone(world: World) {
+    let fence = world.lead().await;
+    let mut source = world.job(2);
+    source.spec.input = JobInput::Each(vec![input(0), input(1)]);
+    world.store.submit(source.clone()).await.unwrap();
+    world.release(&fence, &[cpu_room(2)]).await;
+    // Every third names an input that its source does not have, which shows when its first task is to be released.
+    let posts = (0..30).map(|at| {
+        let mut job = releasing(world.job(2), &fence, 100);
+        let start = if at % 3 == 0 { 7 } else { 0 };
+        job.spec.input = JobInput::Again { source: source.id, ranges: vec![SourceRange { start, count: 2 }] };
+        world.store.submit(job)
+    });
+    let results = futures::future::join_all(posts.collect::<Vec<_>>()).await;
+    for (at, result) in results.into_iter().enumerate() {
+        assert_eq!(result.is_ok(), at % 3 != 0, "{result:?}");
+    }
+    super::invariants::check(&world, &mut std::collections::BTreeMap::new()).await;
+}
