@@ -12,8 +12,6 @@ use springtide_core::model::{InvalidManifest, Manifest};
 use crate::outputs::hex;
 
 const MANIFEST: &str = "model.toml";
-/// The field of a tar header. Longer names need extensions, which servers refuse.
-const MAX_NAME_BYTES: usize = 100;
 
 /// A directory is no model that can be pushed.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +38,6 @@ pub enum Error {
         dir: PathBuf,
         /// The files, each with the key that names it.
         files: Vec<String>,
-    },
-    /// A name does not fit into the archive that models are sent as.
-    #[error("{name} is longer than {MAX_NAME_BYTES} bytes; rename the file, and where model.toml names it")]
-    LongName {
-        /// The file's name.
-        name: String,
     },
     /// A file is not the one that the manifest means.
     #[error(
@@ -146,9 +138,6 @@ fn named_files(dir: &Path, manifest: &Manifest) -> Result<Vec<File>, Error> {
     let mut files = Vec::new();
     let mut missing = Vec::new();
     for (name, key) in names {
-        if name.len() > MAX_NAME_BYTES {
-            return Err(Error::LongName { name: name.to_owned() });
-        }
         let path = dir.join(name);
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => {

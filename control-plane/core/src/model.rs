@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 pub use echo::{EchoCrash, EchoFailure, EchoInput};
 pub use fault::{InputFault, Pointer, pointer_of, read};
 pub use manifest::{
-    Batching, BetaSchedule, Components, Dtype, ImageLimits, InvalidManifest, Latents, Limits, Manifest,
-    Prediction, Sampling, Schedule, SizeLimits, Spec, TextToImageSpec, TimestepSpacing, TokenizerSpec,
-    TorchScriptSpec,
+    Batching, BetaSchedule, Components, Dtype, ImageLimits, InvalidManifest, Latents, Limits,
+    MAX_FILE_NAME_BYTES, Manifest, Prediction, Sampling, Schedule, SizeLimits, Spec, TextToImageSpec,
+    TimestepSpacing, TokenizerSpec, TorchScriptSpec,
 };
 pub use tensor::{Datatype, Tensor, TensorData};
 pub use text_to_image::{ImageRequest, ImageTask, MAX_PROMPT_BYTES, Sampler};

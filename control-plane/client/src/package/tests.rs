@@ -1,6 +1,7 @@
 use std::io::Read;
 
 use futures::TryStreamExt;
+use springtide_core::model::MAX_FILE_NAME_BYTES;
 
 use super::*;
 
@@ -120,8 +121,8 @@ async fn the_longest_name_fits_and_a_longer_one_is_refused() {
         std::fs::write(dir.path().join(MANIFEST), text).unwrap();
         Package::read(dir.path(), |_, _| {})
     };
-    let package = with(&name(MAX_NAME_BYTES)).unwrap();
-    assert!(unpacked(&package).await.contains(&(name(MAX_NAME_BYTES), b"long".to_vec())));
-    let error = with(&name(MAX_NAME_BYTES + 1)).unwrap_err().to_string();
-    assert!(error.contains("longer than 100 bytes"), "{error}");
+    let package = with(&name(MAX_FILE_NAME_BYTES)).unwrap();
+    assert!(unpacked(&package).await.contains(&(name(MAX_FILE_NAME_BYTES), b"long".to_vec())));
+    let error = with(&name(MAX_FILE_NAME_BYTES + 1)).unwrap_err().to_string();
+    assert!(error.contains("model.toml"), "{error}");
 }

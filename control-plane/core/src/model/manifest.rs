@@ -433,16 +433,24 @@ impl Manifest {
     }
 }
 
+/// The longest name of a model's file: what the field of a plain tar header holds.
+pub const MAX_FILE_NAME_BYTES: usize = 100;
+
 /// File names are flat: a model can't reach outside its directory.
 fn check_file_name(name: &str) -> Result<(), InvalidManifest> {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let good = !name.starts_with('.') && !name.is_empty() && name.len() <= 100 && name.chars().all(safe);
+    let good = !name.starts_with('.')
+        && !name.is_empty()
+        && name.len() <= MAX_FILE_NAME_BYTES
+        && name.chars().all(safe);
     if good && name != "model.toml" {
         Ok(())
     } else {
         Err(wrong(
             "files",
-            format!("`{name}` is not the name of a file beside model.toml (a-z A-Z 0-9 . _ -, no folders)"),
+            format!(
+                "`{name}` is not the name of a file beside model.toml (a-z A-Z 0-9 . _ -, at most 100 of them, no folders)"
+            ),
         ))
     }
 }
