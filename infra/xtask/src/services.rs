@@ -6,10 +6,12 @@
 //! | `SPRINGTIDE_TEST_AMQP_URL`, `SPRINGTIDE_TEST_RABBITMQCTL` | the installed RabbitMQ (3.10 on Debian 12); its `rabbitmqctl` |
 //! | `SPRINGTIDE_TEST_AMQP4_URL`, `SPRINGTIDE_TEST_RABBITMQCTL4` | RabbitMQ 4; its `rabbitmqctl` |
 //! | `SPRINGTIDE_TEST_POSTGRES_URL` | PostgreSQL, as a user who may create databases |
+//! | `SPRINGTIDE_TEST_REDIS_URL` | Redis |
 
 mod postgres;
 mod rabbitmq;
 mod rabbitmq4;
+mod redis;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -25,11 +27,13 @@ pub enum Service {
     Rabbitmq4,
     /// The machine's own PostgreSQL.
     Postgres,
+    /// The machine's own Redis.
+    Redis,
 }
 
 impl Service {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Rabbitmq, Self::Rabbitmq4, Self::Postgres];
+    pub const ALL: [Self; 4] = [Self::Rabbitmq, Self::Rabbitmq4, Self::Postgres, Self::Redis];
 
     /// Its name for people.
     pub fn name(self) -> &'static str {
@@ -37,6 +41,7 @@ impl Service {
             Self::Rabbitmq => "RabbitMQ",
             Self::Rabbitmq4 => "RabbitMQ 4",
             Self::Postgres => "PostgreSQL",
+            Self::Redis => "Redis",
         }
     }
 
@@ -46,6 +51,7 @@ impl Service {
             Self::Rabbitmq => rabbitmq::prepare(),
             Self::Rabbitmq4 => rabbitmq4::prepare(),
             Self::Postgres => postgres::prepare(),
+            Self::Redis => redis::prepare(),
         }
     }
 
@@ -54,6 +60,7 @@ impl Service {
             Self::Rabbitmq => rabbitmq::start(),
             Self::Rabbitmq4 => rabbitmq4::start(),
             Self::Postgres => postgres::start(),
+            Self::Redis => redis::start(),
         }
     }
 }
