@@ -47,7 +47,8 @@ impl Benchmark {
 pub fn run(args: &Args) -> Result<()> {
     if matches!(args.name, Benchmark::Infer) {
         setup::ensure(setup::Extent::Runtime)?;
-        process::run(workspace::cargo().args(["build", "--release", "-p", "springtide-torch-worker"]))?;
+        let worker = ["-p", "springtide-torch-worker", "--bins", "--example", "bare_loop"];
+        process::run(workspace::cargo().args(["build", "--release"]).args(worker))?;
     }
     // Every program that a benchmark starts; the torch worker is no default member.
     process::run(workspace::cargo().args(["build", "--release", "--bins"]))?;
@@ -55,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some((service, reason)) = services.missing.first() {
         bail!("no {}: {reason}", service.name());
     }
-    let mut command = workspace::cargo();
-    command.args(["run", "--release", "-p", "springtide-tests", "--bin", args.name.program(), "--"]);
+    // Started from where it was built: `cargo run -p` would choose other features, and build everything again.
+    let mut command = workspace::command(workspace::target_dir().join("release").join(args.name.program()));
     process::run(command.args(&args.arguments).envs(services.variables().map(|(name, value)| (name, value))))
 }
