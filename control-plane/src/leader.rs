@@ -5,6 +5,7 @@
 
 pub mod comparison;
 mod lease;
+mod pace;
 pub mod projector;
 pub mod releaser;
 

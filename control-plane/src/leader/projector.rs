@@ -10,10 +10,13 @@ use springtide_store::port::{Applied, Error, EventOutcome, Fence};
 use tokio::time::sleep;
 
 use super::comparison::Markers;
+use super::pace::Pace;
 use crate::app::App;
 
 /// Messages that one transaction folds at most.
 const BATCH: usize = 256;
+/// The least time between two transactions, unless a full batch waits.
+const PACE: Duration = Duration::from_millis(5);
 /// Messages held at once; the rest waits in the broker.
 const PREFETCH: NonZeroU16 = NonZeroU16::new(1_000).expect("not zero");
 /// After a failure of the broker or the store.
@@ -38,11 +41,18 @@ pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
 
 async fn fold(app: &App, fence: &Fence, markers: &Markers, events: &mut Consumer<EventMessage>) {
     let mut unsaved = 0;
+    let mut pace = Pace::new(PACE);
+    let mut is_full = false;
     loop {
+        if !is_full {
+            pace.rest().await;
+        }
         let deliveries = events.next_batch(BATCH).await;
         if deliveries.is_empty() {
             return;
         }
+        pace.begin();
+        is_full = deliveries.len() == BATCH;
         let (messages, held): (Vec<_>, Vec<_>) = deliveries.into_iter().map(Delivery::split).unzip();
         let mut batch: Vec<TaskEvent> = Vec::new();
         let mut came_back = Vec::new();

@@ -9,17 +9,26 @@ use springtide_forecast::{Distribution, Work};
 use springtide_store::port::{BacklogRow, Fence, JobSpec, LaneRoom, ReleaseNow, ReleaseRequest};
 use tokio::time::{sleep, timeout};
 
+use super::pace::Pace;
 use crate::app::App;
 
 /// Tasks that one transaction releases at most.
 const MOST: u32 = 2_000;
+/// The least time between two looks, unless the last one left something behind. Queues hold more than a look's worth.
+const PACE: Duration = Duration::from_millis(10);
 /// After a failure of the store.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Releases until the term ends.
 pub async fn run(app: Arc<App>, fence: Fence) {
+    let mut pace = Pace::new(PACE);
+    let mut more = false;
     loop {
-        let more = match release(&app, &fence).await {
+        if !more {
+            pace.rest().await;
+        }
+        pace.begin();
+        more = match release(&app, &fence).await {
             Ok(count) => count == MOST as usize,
             Err(error) => {
                 tracing::warn!(%error, "nothing is released");
