@@ -58,23 +58,33 @@ pub fn describe(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// A program that runs in a process group of its own (Ctrl-C in the terminal does not reach it) until this is dropped.
+/// A program that runs in a process group of its own (Ctrl-C in the terminal does not reach it) until this is dropped,
+/// or until this process is killed.
 #[derive(Debug)]
 pub struct Background {
     name: String,
     child: Child,
     stop_with: Signal,
+    guard: Child,
 }
+
+/// Reads until the end of a pipe of which this process has the other end, then kills a process group.
+const GUARD: &str = "read -r _; kill -KILL -- \"-$0\"";
 
 impl Background {
     /// Starts it. `stop_with` is sent first when it is dropped; SIGKILL follows for whatever is left of the group.
     pub fn start(name: &str, command: &mut Command, stop_with: Signal) -> Result<Self> {
-        let child = command
+        let mut child = command
             .process_group(0)
             .stdin(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {}", describe(command)))?;
-        Ok(Self { name: name.to_owned(), child, stop_with })
+        let mut guard = Command::new("sh");
+        guard.args(["-c", GUARD, &child.id().to_string()]).process_group(0).stdin(Stdio::piped());
+        let guard = guard.stdout(Stdio::null()).stderr(Stdio::null()).spawn().inspect_err(|_| {
+            let _ = child.kill();
+        });
+        Ok(Self { name: name.to_owned(), child, stop_with, guard: guard.context("cannot start sh")? })
     }
 
     /// Waits until `ready` says so, the program ends or the limit passes.
@@ -99,6 +109,8 @@ impl Drop for Background {
         stop(&mut self.child, self.stop_with);
         // Its group may outlive it.
         let _ = killpg(pid(&self.child), Signal::SIGKILL);
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
     }
 }
 

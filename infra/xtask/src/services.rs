@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `SPRINGTIDE_TEST_AMQP_URL`, `SPRINGTIDE_TEST_RABBITMQCTL` | the installed RabbitMQ (3.10 on Debian 12); its `rabbitmqctl` |
 //! | `SPRINGTIDE_TEST_AMQP4_URL`, `SPRINGTIDE_TEST_RABBITMQCTL4` | RabbitMQ 4; its `rabbitmqctl` |
+//! | `SPRINGTIDE_TEST_RABBITMQ_SERVER` | starts the installed RabbitMQ again, with its data, for whoever has ended it |
 //! | `SPRINGTIDE_TEST_POSTGRES_URL` | PostgreSQL, as a user who may create databases |
 //! | `SPRINGTIDE_TEST_REDIS_URL` | Redis |
 
@@ -13,10 +14,11 @@ mod rabbitmq;
 mod rabbitmq4;
 mod redis;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 use std::any::Any;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A server that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -121,7 +123,21 @@ impl Services {
     }
 }
 
+/// Where ports are looked for: below those that the kernel gives to connections (from 32768 on Linux). While a server
+/// is down, a client that connects again and again to one of those would sooner or later be given the server's port.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
 /// A port of the loopback address that was free a moment ago.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Programs that look at the same time begin at different places.
+    let begin = (std::process::id() % u32::from(PORTS.end - PORTS.start)) as u16;
+    for _ in PORTS {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(7);
+        let port = PORTS.start + (begin.wrapping_mul(31).wrapping_add(step)) % (PORTS.end - PORTS.start);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port of the loopback address is free")
 }

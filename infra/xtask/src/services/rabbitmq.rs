@@ -31,6 +31,7 @@ pub fn start() -> Result<Running> {
         variables: vec![
             ("SPRINGTIDE_TEST_AMQP_URL", node.url()),
             ("SPRINGTIDE_TEST_RABBITMQCTL", node.ctl.display().to_string()),
+            ("SPRINGTIDE_TEST_RABBITMQ_SERVER", node.server.display().to_string()),
         ],
         _keep: Box::new(node),
     })
@@ -74,6 +75,8 @@ pub struct Node {
     port: u16,
     /// Runs `rabbitmqctl` against this node.
     pub ctl: PathBuf,
+    /// Runs this node again, with its data, when it was ended.
+    pub server: PathBuf,
     _dir: TempDir,
 }
 
@@ -86,9 +89,13 @@ impl Node {
         fs::write(dir.path().join("rabbitmq.conf"), configuration(port))?;
         fs::write(dir.path().join("enabled_plugins"), "[].\n")?;
         fs::write(dir.path().join("env.conf"), "")?;
-        let ctl = dir.path().join("rabbitmqctl");
-        fs::write(&ctl, script(&environment, &installation.words("rabbitmqctl", dir.path())))?;
-        fs::set_permissions(&ctl, Permissions::from_mode(0o755))?;
+        let write_script = |program: &str| -> Result<PathBuf> {
+            let path = dir.path().join(program);
+            fs::write(&path, script(&environment, &installation.words(program, dir.path())))?;
+            fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+            Ok(path)
+        };
+        let (ctl, again) = (write_script("rabbitmqctl")?, write_script("rabbitmq-server")?);
 
         // Erlang would start one by itself, and leave it behind.
         let mut epmd = Command::new("epmd");
@@ -96,9 +103,8 @@ impl Node {
         let port_mapper = Background::start("epmd", &mut epmd, Signal::SIGKILL)?;
 
         let output = fs::File::create(dir.path().join("output"))?;
-        let words = installation.words("rabbitmq-server", dir.path());
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).envs(environment).stdout(output.try_clone()?).stderr(output);
+        let mut command = Command::new(&again);
+        command.current_dir(dir.path()).stdout(output.try_clone()?).stderr(output);
         // Nothing of it is kept: no reason to wait for a graceful end.
         let mut server = Background::start(name, &mut command, Signal::SIGKILL)?;
         server.wait_until(START_LIMIT, || speaks_amqp(port)).with_context(|| {
@@ -107,7 +113,7 @@ impl Node {
                 fs::read_to_string(dir.path().join("output")).unwrap_or_default().trim()
             )
         })?;
-        Ok(Self { _server: server, _port_mapper: port_mapper, port, ctl, _dir: dir })
+        Ok(Self { _server: server, _port_mapper: port_mapper, port, ctl, server: again, _dir: dir })
     }
 
     /// Where it listens.
