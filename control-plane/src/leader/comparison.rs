@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use springtide_core::Timestamp;
 use springtide_core::node::{NodeEvent, NodeState};
 use springtide_core::wire::{EventMessage, NodeCondition, V1};
 use springtide_store::port::{Error, Fence, NodeRow, NodeSighting, ReconcileAction, Reconciliation, Result};
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::app::App;
 use crate::registry::Seen;
-use judge::{Judge, Limits, Verdict};
+use judge::{Judge, Limits, Verdict, inherited};
 
 /// A node that was lost for so long is taken for gone.
 const GONE_AFTER: Duration = Duration::from_mins(10);
@@ -64,12 +65,9 @@ impl Markers {
 
 /// Compares until the term ends.
 pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
-    if let Err(error) = republish_recent(&app, &fence).await {
-        tracing::warn!(%error, "what the last leader released lately waits for the comparison");
-    }
-    let mut judge = Judge::default();
+    let mut memory = Memory { judge: Judge::default(), began: Some(app.now()) };
     loop {
-        match compare(&app, &fence, &markers, &mut judge).await {
+        match compare(&app, &fence, &markers, &mut memory).await {
             Ok(()) => {}
             Err(error @ Error::Fenced { .. }) => tracing::debug!(%error, "no comparison"),
             Err(error) => tracing::warn!(%error, "no comparison"),
@@ -78,20 +76,14 @@ pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
     }
 }
 
-/// Confirms are not stored: what was released within the last lease and confirm timeout may have been published or not.
-async fn republish_recent(app: &App, fence: &Fence) -> Result<()> {
-    let now = app.now();
-    let doubtful = app.config.leader_lease + app.config.confirm_timeout;
-    let released = app.store.in_flight().await?;
-    let actions: Vec<_> = released
-        .into_iter()
-        .filter(|task| task.running.is_none() && now.since(task.released_at) <= doubtful)
-        .map(|task| ReconcileAction::Republish { task: task.task, attempt: task.attempt })
-        .collect();
-    correct(app, fence, &actions).await
+/// What a comparison knows of those before it.
+struct Memory {
+    judge: Judge,
+    /// When this replica began to lead, until it has seen to what the last one may not have published.
+    began: Option<Timestamp>,
 }
 
-async fn compare(app: &App, fence: &Fence, markers: &Markers, judge: &mut Judge) -> Result<()> {
+async fn compare(app: &App, fence: &Fence, markers: &Markers, memory: &mut Memory) -> Result<()> {
     // In this order: whatever these heartbeats list was said before the marker, so the store knows it afterwards.
     let seen = app.registry.all();
     if !markers.round_trip(app).await {
@@ -107,8 +99,14 @@ async fn compare(app: &App, fence: &Fence, markers: &Markers, judge: &mut Judge)
             + app.config.confirm_timeout
             + app.config.node_lost_after(),
     };
-    let Verdict { actions, unwanted } = judge.judge(&tasks, &seen, &limits, app.now());
+    let Verdict { mut actions, unwanted } = memory.judge.judge(&tasks, &seen, &limits, app.now());
+    if let Some(began) = memory.began {
+        // Confirms are not stored. Not before the marker was back: most of it has started meanwhile, and has said so.
+        let doubtful = app.config.leader_lease + app.config.confirm_timeout;
+        actions.extend(inherited(&tasks, &seen, &limits, began, doubtful));
+    }
     correct(app, fence, &actions).await?;
+    memory.began = None;
     for row in &rows {
         let cancel = unwanted.get(&row.id).cloned().unwrap_or_default();
         if !cancel.is_empty() || !shows(row, &seen) {

@@ -56,14 +56,7 @@ impl Judge {
     pub fn judge(&mut self, tasks: &[InFlight], seen: &[Seen], limits: &Limits, now: Timestamp) -> Verdict {
         let mut verdict = Verdict { unwanted: unwanted(tasks, seen), actions: Vec::new() };
         let nodes: HashMap<&NodeId, &Seen> = seen.iter().map(|seen| (&seen.heartbeat.node, seen)).collect();
-        let held: HashSet<(TaskId, u32)> = seen
-            .iter()
-            .filter(|seen| seen.is_live(limits.lost_after))
-            .flat_map(|seen| {
-                let runs = seen.heartbeat.runs.iter().map(|run| (run.task, run.attempt));
-                seen.heartbeat.held.iter().copied().chain(runs)
-            })
-            .collect();
+        let held = held(seen, limits);
         let mut still_missing = HashMap::new();
         for task in tasks {
             let Some((node, incarnation, run, started_at)) = &task.running else {
@@ -130,6 +123,36 @@ impl Judge {
         still_missing.insert(run, missing);
         Fate::NotYetKnown
     }
+}
+
+/// Publications that live nodes have, started or not.
+fn held(seen: &[Seen], limits: &Limits) -> HashSet<(TaskId, u32)> {
+    let live = seen.iter().filter(|seen| seen.is_live(limits.lost_after));
+    live.flat_map(|seen| {
+        let runs = seen.heartbeat.runs.iter().map(|run| (run.task, run.attempt));
+        seen.heartbeat.held.iter().copied().chain(runs)
+    })
+    .collect()
+}
+
+/// New attempts for what the last leader released within `doubtful` before this one `began`, and nobody has: whether it
+/// was published is not known.
+pub fn inherited(
+    tasks: &[InFlight],
+    seen: &[Seen],
+    limits: &Limits,
+    began: Timestamp,
+    doubtful: Duration,
+) -> Vec<ReconcileAction> {
+    let held = held(seen, limits);
+    let is_doubtful = |task: &&InFlight| {
+        task.running.is_none()
+            && task.released_at <= began
+            && began.since(task.released_at) <= doubtful
+            && !held.contains(&(task.task, task.attempt))
+    };
+    let republish = |task: &InFlight| ReconcileAction::Republish { task: task.task, attempt: task.attempt };
+    tasks.iter().filter(is_doubtful).map(republish).collect()
 }
 
 /// Runs that a node reports and the store does not want. One that the store has as Released under the same attempt has

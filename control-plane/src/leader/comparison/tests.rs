@@ -8,7 +8,7 @@ use springtide_core::{Incarnation, JobId, RunId, TaskId, Timestamp};
 use springtide_store::port::{InFlight, ReconcileAction};
 use tokio::time::Instant;
 
-use super::judge::{Judge, Limits};
+use super::judge::{Judge, Limits, inherited};
 use crate::registry::Seen;
 
 const LIMITS: Limits =
@@ -158,4 +158,19 @@ async fn runs_that_the_store_does_not_want_are_named() {
     let just_started =
         Judge::default().judge(&[released(10)], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
     assert!(just_started.unwanted.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_last_leader_may_not_have_published_gets_a_new_attempt_unless_it_is_somewhere() {
+    let doubtful = Duration::from_secs(15);
+    let new_attempts =
+        |task: InFlight, seen: &[Seen]| inherited(&[task], seen, &LIMITS, second(100), doubtful).len();
+    assert_eq!(new_attempts(released(90), &[seen(99, 3, vec![])]), 1);
+    assert_eq!(new_attempts(released(80), &[]), 0, "its confirm came long ago");
+    assert_eq!(new_attempts(released(101), &[]), 0, "the new leader's own");
+    assert_eq!(new_attempts(running(90), &[]), 0);
+    assert_eq!(new_attempts(released(90), &[seen(99, 3, vec![report(1)])]), 0);
+    let mut holder = seen(99, 3, vec![]);
+    holder.heartbeat.held.push((task_id(), 1));
+    assert_eq!(new_attempts(released(90), &[holder]), 0);
 }
