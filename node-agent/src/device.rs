@@ -75,6 +75,17 @@ pub(crate) enum End {
     },
 }
 
+impl End {
+    /// Its name in logs; of what is handed back, why.
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Failed { .. } => "failed",
+            Self::Returned { stop, .. } => stop.reason.as_str(),
+        }
+    }
+}
+
 /// The good end of a job.
 pub(crate) struct Done {
     pub(crate) run: RunId,

@@ -238,6 +238,9 @@ impl Actor {
 
     fn run_batch(&mut self, mut jobs: Vec<Job>, load: Duration, now: Instant) {
         let Some(model) = jobs.first().map(|job| job.model_id.to_string()) else { return };
+        for Job { key, run, .. } in &jobs {
+            tracing::debug!(task = %key.task, attempt = key.attempt, %run, "run begins");
+        }
         let members = jobs.iter_mut().map(member).collect();
         let batch = self.flight.send(jobs, load, now);
         self.tell(ToWorker::Run(Batch { batch, model, members }), now);

@@ -202,6 +202,7 @@ impl Actor {
     }
 
     fn finish(&self, job: Job, end: End) {
+        tracing::debug!(task = %job.key.task, attempt = job.key.attempt, run = %job.run, how = end.as_str(), "run over");
         self.jobs.fetch_sub(1, Ordering::Relaxed);
         job.end(end, self.spec.device_kind());
     }
