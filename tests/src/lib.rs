@@ -8,9 +8,12 @@
 
 pub mod bench;
 pub mod binary;
+pub mod chaos;
 pub mod cluster;
 pub mod measure;
 pub mod process;
+pub mod processes;
+pub mod proxy;
 pub mod servers;
 pub mod wait;
 pub mod whole;

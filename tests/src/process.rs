@@ -2,11 +2,15 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+
+use crate::processes;
 
 /// A running process.
 #[derive(Debug)]
@@ -14,6 +18,7 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    apart: bool,
 }
 
 impl Process {
@@ -23,12 +28,31 @@ impl Process {
         let file = File::options().create(true).append(true).open(&log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("{name} can't be started"))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        Ok(Self { name: name.to_owned(), child, log, apart: false })
+    }
+
+    /// The same in a process group of its own: Ctrl-C at the terminal does not reach it, and all of the group ends with
+    /// this.
+    pub fn start_apart(name: &str, command: &mut Command, dir: &Path) -> Result<Self> {
+        command.process_group(0);
+        let mut process = Self::start(name, command, dir)?;
+        process.apart = true;
+        Ok(process)
     }
 
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// What it has printed.
@@ -101,6 +125,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
+        if self.apart {
+            let _ = processes::signal_group(self.id(), Signal::SIGKILL);
+        }
         let _ = self.child.wait();
         if std::thread::panicking() {
             let output = self.output();

@@ -1,8 +1,17 @@
 //! Private servers that `cargo xtask test` has started.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+
+use crate::process::Process;
+use crate::{processes, proxy};
 
 /// A virtual host of its own on a private RabbitMQ, and how to ask that broker about it.
 #[derive(Clone, Debug)]
@@ -67,4 +76,91 @@ impl Drop for RabbitMq {
     fn drop(&mut self) {
         let _ = self.control(&["delete_vhost", &self.vhost]);
     }
+}
+
+/// A port of the loopback address that was free a moment ago, below those that the kernel gives to connections: a server
+/// that was ended finds it free again.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = (std::process::id() % 10_000) as u16;
+    for _ in 0..10_000 {
+        let port = 21_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port of the loopback address is free")
+}
+
+/// How long RabbitMQ may take to end or to start.
+const SERVER_LIMIT: Duration = Duration::from_secs(90);
+
+/// The whole private RabbitMQ, to be ended and started again: for programs that have it to themselves.
+#[derive(Debug)]
+pub struct WholeRabbitMq {
+    /// With its virtual host.
+    pub url: String,
+    program: PathBuf,
+    again: Option<Process>,
+}
+
+impl WholeRabbitMq {
+    /// `None` where it is not there.
+    pub fn find() -> Option<Self> {
+        let url = std::env::var("SPRINGTIDE_TEST_AMQP_URL").ok()?;
+        let program = std::env::var("SPRINGTIDE_TEST_RABBITMQ_SERVER").ok()?.into();
+        Some(Self { url, program, again: None })
+    }
+
+    /// Ends it: SIGTERM in order, SIGKILL at once. Returns when its process is gone.
+    pub fn end(&mut self, signal: Signal) -> Result<()> {
+        let file = self.directory().join("pid");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
+        let server: u32 = text.trim().parse().context("the pid of RabbitMQ")?;
+        processes::signal(server, signal);
+        let until = Instant::now() + SERVER_LIMIT;
+        // One that has ended and was not waited for has no command line.
+        while std::fs::read(format!("/proc/{server}/cmdline")).is_ok_and(|command| !command.is_empty()) {
+            if Instant::now() > until {
+                bail!("RabbitMQ did not end within {SERVER_LIMIT:?} of {signal}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(self.again.take());
+        Ok(())
+    }
+
+    /// Starts it again, with the data that it had. Returns when it speaks AMQP.
+    pub fn start(&mut self, configure: impl FnOnce(&mut Command)) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.current_dir(self.directory());
+        configure(&mut command);
+        let again =
+            self.again.insert(Process::start_apart("rabbitmq-again", &mut command, self.directory())?);
+        let until = Instant::now() + SERVER_LIMIT;
+        while !speaks_amqp(proxy::authority(&self.url)) {
+            if !again.is_running() || Instant::now() > until {
+                bail!("RabbitMQ did not start again:\n{}", again.output());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn directory(&self) -> &Path {
+        self.program.parent().unwrap_or(Path::new("."))
+    }
+}
+
+/// The server answers the protocol header with a method frame (type 1, AMQP 0-9-1 §2.2.4) once it is ready.
+fn speaks_amqp(address: &str) -> bool {
+    let attempt = || -> std::io::Result<u8> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"AMQP\x00\x00\x09\x01")?;
+        let mut first = [0];
+        stream.read_exact(&mut first)?;
+        Ok(first[0])
+    };
+    attempt().is_ok_and(|first| first == 1)
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod bench;
+mod chaos;
 mod demo;
 mod lint;
 mod services;
@@ -30,6 +31,8 @@ enum Command {
     Lint,
     /// Run a benchmark
     Bench(bench::Args),
+    /// Run a cluster under load and random faults, and see whether every job still ends once
+    Chaos(chaos::Args),
     /// Run a program with private RabbitMQ and PostgreSQL servers, told to it in variables
     Services(services::Args),
 }
@@ -43,6 +46,7 @@ impl Cli {
             Command::Test(args) => test::run(&args),
             Command::Lint => lint::run(),
             Command::Bench(args) => bench::run(&args),
+            Command::Chaos(args) => chaos::run(&args),
             Command::Services(args) => services::run(&args),
         }
     }
