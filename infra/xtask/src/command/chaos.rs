@@ -27,8 +27,9 @@ pub fn run(args: &Args) -> Result<()> {
     // Every program that is started; the torch worker is no default member.
     process::run(workspace::cargo().arg("build").args(profile).args(["-p", "springtide-torch-worker"]))?;
     process::run(workspace::cargo().arg("build").args(profile).arg("--bins"))?;
-    let mut command = workspace::cargo();
-    command.arg("run").args(profile).args(["--quiet", "-p", "springtide-tests", "--bin", "chaos", "--"]);
+    let profile = if args.debug { "debug" } else { "release" };
+    // Started from where it was built: `cargo run -p` would choose other features, and build everything again.
+    let mut command = workspace::command(workspace::target_dir().join(profile).join("chaos"));
     command.args(&args.arguments);
     if args.arguments.iter().any(|argument| HELP.contains(&argument.as_str())) {
         return process::run(&mut command);
