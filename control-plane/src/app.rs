@@ -19,6 +19,7 @@ use crate::publisher::Publisher;
 use crate::random::Random;
 use crate::registry::Registry;
 use crate::rubbish::Rubbish;
+use crate::stopping::Stopping;
 
 /// What a control plane is made from: the world outside it.
 #[derive(Clone)]
@@ -59,6 +60,8 @@ pub struct App {
     pub models: ModelCatalog,
     /// What Prometheus reads.
     pub metrics: Metrics,
+    /// Runs that were told to stop.
+    pub stopping: Stopping,
     /// Objects that nobody needs any more, on their way out.
     pub rubbish: Rubbish,
     /// Randomness.
@@ -79,6 +82,7 @@ impl App {
             publisher: Publisher::default(),
             models: ModelCatalog::default(),
             metrics: Metrics::default(),
+            stopping: Stopping::default(),
             rubbish: Rubbish::default(),
             random: Random::from_seed(parts.seed),
             config,

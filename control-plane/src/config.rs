@@ -51,6 +51,8 @@ pub struct Config {
     #[serde(with = "duration")]
     pub compare_interval: Duration,
     #[serde(with = "duration")]
+    pub sweep_interval: Duration,
+    #[serde(with = "duration")]
     pub stop_timeout: Duration,
     pub head_start: HeadStartSection,
     pub lanes: Vec<Lane>,

@@ -8,6 +8,7 @@ mod lease;
 mod pace;
 pub mod projector;
 pub mod releaser;
+mod sweep;
 
 use springtide_store::port::Fence;
 use tokio::sync::watch;

@@ -28,6 +28,7 @@ pub mod registry;
 pub mod rubbish;
 pub mod service;
 pub mod start;
+pub mod stopping;
 
 pub use app::{App, Parts};
 pub use config::Config;

@@ -1,5 +1,6 @@
-//! Objects that nobody needs any more: outputs that lost, checkpoints that are overtaken. Removed in the background;
-//! one that is forgotten in a crash costs space, nothing else.
+//! Objects that nobody needs any more: outputs that lost, checkpoints that are overtaken. Removed in the background. A
+//! checkpoint that is forgotten in a crash is found by the leader's sweep; an output that is forgotten so costs space and
+//! nothing else.
 
 use std::sync::Arc;
 

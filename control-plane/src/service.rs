@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::leader::comparison::sighting;
 use crate::registry::Heard;
-use crate::{http, leader, publisher, rubbish};
+use crate::{http, leader, publisher, rubbish, stopping};
 
 /// After a failure of the broker.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -54,10 +54,11 @@ impl Service {
 /// Starts all that is not HTTP; the simulation uses this alone.
 pub fn start_loops(app: &Arc<App>, stop: &Stop) {
     stop.spawn("the leader's lease", leader::run(Arc::clone(app), stop.token()));
-    let loops: [(&str, _); 4] = [
+    let loops: [(&str, _); 5] = [
         ("heartbeats", Box::pin(hear(Arc::clone(app))) as futures::future::BoxFuture<'static, ()>),
         ("publications", Box::pin(publisher::run(Arc::clone(app)))),
         ("objects to remove", Box::pin(rubbish::run(Arc::clone(app)))),
+        ("runs to stop", Box::pin(stopping::run(Arc::clone(app)))),
         ("upkeep", Box::pin(sweep(Arc::clone(app)))),
     ];
     for (name, task) in loops {
@@ -79,6 +80,7 @@ async fn hear(app: Arc<App>) {
             Ok(mut heartbeats) => {
                 while let Some(heartbeat) = heartbeats.next().await {
                     let node = heartbeat.node.clone();
+                    app.stopping.hear(&heartbeat, app.now() - app.config.node_lost_after());
                     if app.registry.hear(heartbeat, app.now()) == Heard::Changed {
                         note(&app, &node).await;
                     }

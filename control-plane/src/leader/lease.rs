@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{LEASE, comparison, projector, releaser};
+use super::{LEASE, comparison, projector, releaser, sweep};
 use crate::app::App;
 
 /// Seeks leadership until `stop`, then gives it up.
@@ -79,6 +79,7 @@ impl Term {
         loops.spawn(projector::run(Arc::clone(app), fence.clone(), markers.clone()));
         loops.spawn(releaser::run(Arc::clone(app), fence.clone()));
         loops.spawn(comparison::run(Arc::clone(app), fence, markers));
+        loops.spawn(sweep::run(Arc::clone(app)));
         Self { token, _loops: loops }
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use springtide_broker::{Consumer, Delivery};
-use springtide_core::wire::{EventMessage, TaskEvent};
-use springtide_store::port::{Applied, Error, EventOutcome, Fence};
+use springtide_core::task::Ignored;
+use springtide_core::wire::{EventMessage, TaskEvent, TaskEventKind};
+use springtide_store::port::{Applied, Error, EventOutcome, Fence, StopRun};
 use tokio::time::sleep;
 
 use super::comparison::Markers;
@@ -65,6 +66,7 @@ async fn fold(app: &App, fence: &Fence, markers: &Markers, events: &mut Consumer
         if !batch.is_empty() {
             let Some(applied) = apply(app, fence, &batch).await else { return };
             unsaved += applied.finished.len();
+            app.stopping.stop(started_in_vain(&batch, &applied), app.now());
             tell(app, &batch, applied);
         }
         // Only now: what a marker promises is that all before it has been applied.
@@ -102,6 +104,21 @@ async fn apply(app: &App, fence: &Fence, batch: &[TaskEvent]) -> Option<Applied>
             }
         }
     }
+}
+
+/// Runs of tasks that had ended before: cancelled on their way to the node, as a rule. The comparison would find them as
+/// well, later.
+fn started_in_vain(batch: &[TaskEvent], applied: &Applied) -> Vec<StopRun> {
+    let ended = |outcome: &EventOutcome| *outcome == EventOutcome::Ignored(Ignored::Terminal);
+    let started = batch.iter().zip(&applied.outcomes).filter(|(_, outcome)| ended(outcome));
+    started
+        .filter_map(|(event, _)| match event.kind {
+            TaskEventKind::Started { run, .. } => {
+                Some(StopRun { node: event.node.clone(), incarnation: event.incarnation, run })
+            }
+            _ => None,
+        })
+        .collect()
 }
 
 /// Tells whoever waits, and learns.

@@ -6,6 +6,8 @@ mod node;
 mod release;
 mod view;
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use springtide_core::node::NodeEvent;
 use springtide_core::task::{Moment, RetryPolicy};
@@ -118,6 +120,8 @@ pub trait Store: Send + Sync {
     ) -> Result<Reconciliation>;
     /// All tasks that are Released or Running.
     async fn in_flight(&self) -> Result<Vec<InFlight>>;
+    /// The keys of all checkpoints that tasks go on from.
+    async fn checkpoints(&self) -> Result<HashSet<String>>;
     /// What waits, is released and runs, summed by lane, device, priority and model; one consistent snapshot.
     async fn backlog(&self) -> Result<Vec<BacklogRow>>;
     /// The earliest time at which a task that may not be released yet may be.

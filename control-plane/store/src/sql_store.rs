@@ -1,5 +1,7 @@
 //! The port over any engine: each method is one transaction.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use springtide_core::node::NodeEvent;
 use springtide_core::task::{Moment, RetryPolicy};
@@ -84,6 +86,10 @@ impl<E: Engine> Store for SqlStore<E> {
 
     async fn in_flight(&self) -> Result<Vec<InFlight>> {
         self.0.read(tasks::AllInFlight).await
+    }
+
+    async fn checkpoints(&self) -> Result<HashSet<String>> {
+        self.0.read(tasks::Checkpoints).await
     }
 
     async fn backlog(&self) -> Result<Vec<BacklogRow>> {

@@ -1,5 +1,6 @@
 //! Properties of a task's life: whatever is said, in whatever order, however often.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -145,14 +146,24 @@ proptest! {
     fn holds_whatever_is_said(exclusive: bool, steps in prop::collection::vec(any_step(), 1..60)) {
         let mut task = task(exclusive);
         let mut chargeable = 0;
+        let mut lying = BTreeSet::new();
         for (number, step) in steps.iter().enumerate() {
             let before = task.clone();
-            let (after, applied) = take(task, step, at(number));
+            let (mut after, applied) = take(task, step, at(number));
             if before.state.is_terminal() {
                 prop_assert_eq!(&after, &before, "a terminal state changed");
             }
+            if !matches!(step, Step::Event(_)) && after.state.is_terminal() {
+                // As the store does, which removes it.
+                lying.retain(|key| after.checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.key != *key));
+                after.checkpoint = None;
+            }
             if let Step::Event(event) = step {
                 let applied = applied.unwrap();
+                if let TaskEventKind::Checkpointed { checkpoint, .. } = &event.kind {
+                    lying.insert(checkpoint.key.clone());
+                }
+                lying.retain(|key| !applied.discard.contains(key));
                 if matches!(event.kind, TaskEventKind::Succeeded { .. }) && !before.state.is_terminal() && !exclusive {
                     prop_assert!(matches!(after.state, TaskState::Succeeded(_)), "a success was lost");
                 }
@@ -172,6 +183,8 @@ proptest! {
                     prop_assert!(needed.into_iter().all(|key| !applied.discard.iter().any(|other| other == key)));
                 }
             }
+            let kept: Vec<&String> = after.checkpoint.iter().map(|checkpoint| &checkpoint.key).collect();
+            prop_assert_eq!(lying.iter().collect::<Vec<_>>(), kept, "a checkpoint that nobody needs is left lying");
             let solo_death = match (&before.state, step) {
                 (TaskState::Running(running), Step::Evict(Loss::Unexplained)) => running.solo,
                 (TaskState::Running(_) | TaskState::Released { .. }, Step::Event(event)) => match &event.kind {

@@ -1,12 +1,9 @@
 //! `POST /v1/jobs/{id}/cancel`: nobody wants it any more.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::response::IntoResponse;
 use springtide_core::JobId;
 use springtide_core::api::JobView;
-use tokio::time::timeout;
 
 use super::submit::accepted;
 use super::view;
@@ -14,9 +11,6 @@ use crate::http::Shared;
 use crate::http::auth::{Allowed, Submit};
 use crate::http::params::Id;
 use crate::http::problem::Result;
-
-/// Nodes that can't be told in this time are told by the comparison.
-const TELL: Duration = Duration::from_secs(1);
 
 /// Cancels what has not ended of a job. Harmless to repeat; a job that has ended stays as it is.
 #[utoipa::path(
@@ -35,7 +29,7 @@ pub async fn cancel(
     let cancelled = app.store.cancel(id, app.now()).await?;
     app.changes.notify(id);
     app.rubbish.discard(cancelled.discard);
-    let _ = timeout(TELL, app.stop_runs(cancelled.stop)).await;
+    app.stopping.stop(cancelled.stop, app.now());
     // What it held is free for others.
     app.publisher.nudge();
     let row = app.store.job(id).await?;

@@ -6,7 +6,7 @@ use super::ledger::{job, task};
 use super::overview::OLDEST;
 use super::release::candidates::{EXCLUSIVE_RANGES, FIRST_RANKS, RANGES, ROWS};
 use super::release::{DUE, SOLO};
-use super::tasks::{FAILED_PAGE, IN_FLIGHT, NEXT_DUE, PAGE, SUCCEEDED_PAGE};
+use super::tasks::{CHECKPOINTS, FAILED_PAGE, IN_FLIGHT, NEXT_DUE, PAGE, SUCCEEDED_PAGE};
 use crate::connection::{Connection, Row, Value};
 use crate::migrations::migrate;
 use crate::sqlite::in_memory_connection;
@@ -37,6 +37,7 @@ fn busy_statements_use_indices() {
         FIRST_RANKS[1],
         IN_FLIGHT,
         NEXT_DUE,
+        CHECKPOINTS,
         PAGE,
         SUCCEEDED_PAGE,
         FAILED_PAGE,

@@ -1,7 +1,10 @@
 //! Tasks as they are read: pages of a job's tasks, what is in flight, what an earlier attempt ended with.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use springtide_core::task::TaskState;
+use springtide_core::wire::Checkpoint;
 use springtide_core::{JobId, TaskId, Timestamp};
 
 use super::ledger::task::{TaskEntry, columns};
@@ -217,6 +220,27 @@ impl Transaction for AllInFlight {
             }
         }
         Ok(all)
+    }
+}
+
+/// The condition on three states is that of the index; a task that has ended has no checkpoint.
+pub(super) const CHECKPOINTS: &str = "SELECT checkpoint FROM tasks \
+    WHERE state IN ('waiting', 'released', 'running') AND checkpoint IS NOT NULL";
+
+/// [`crate::Store::checkpoints`].
+pub(crate) struct Checkpoints;
+
+#[async_trait]
+impl Transaction for Checkpoints {
+    type Output = HashSet<String>;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<HashSet<String>> {
+        let mut keys = HashSet::new();
+        for mut row in tx.query(CHECKPOINTS, &values![]).await? {
+            let checkpoint: Option<Checkpoint> = row.optional_json()?;
+            keys.extend(checkpoint.map(|checkpoint| checkpoint.key));
+        }
+        Ok(keys)
     }
 }
 

@@ -171,6 +171,7 @@ pub(crate) async fn a_checkpoint_goes_along_and_is_discarded(world: World) {
     };
     let applied = world.apply(&fence, &[first.started(), saved("a", 1), saved("b", 2)]).await;
     assert_eq!(applied.discard, ["a"]);
+    assert_eq!(world.store.checkpoints().await.unwrap(), ["b".to_owned()].into());
     world.apply(&fence, &[first.returned(true, ReturnReason::Drained)]).await;
     let released = world.release(&fence, &[cpu_room(1)]).await;
     assert_eq!(released[0].checkpoint.as_ref().map(|checkpoint| checkpoint.step), Some(2));
@@ -178,6 +179,7 @@ pub(crate) async fn a_checkpoint_goes_along_and_is_discarded(world: World) {
     assert_eq!((history[0].outcome.as_str(), history[0].charged), ("returned: drained", false));
     let applied = world.apply(&fence, &[world.taker(&released[0]).succeeded()]).await;
     assert_eq!(applied.discard, ["b"]);
+    assert!(world.store.checkpoints().await.unwrap().is_empty());
 }
 
 pub(crate) async fn a_job_says_how_often_it_is_tried(world: World) {
