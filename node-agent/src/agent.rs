@@ -157,7 +157,8 @@ impl Agent {
 
     /// How long an orderly end may take with these settings.
     pub fn stop_limit(settings: &Settings) -> Duration {
-        settings.node.drain_timeout + settings.node.cancel_grace + LAST_WORDS * 3
+        let node = &settings.node;
+        node.drain_timeout + node.cancel_grace + node.checkpoint_timeout + LAST_WORDS * 3
     }
 }
 
@@ -170,11 +171,12 @@ async fn end_in_order(node: Arc<Node>, stop: StopSignal) {
         () = crashed.is_cut() => return,
         () = stop.requested() => {}
     }
-    let limit = node.settings.node.drain_timeout;
+    let config = &node.settings.node;
+    let limit = config.drain_timeout;
     let until = node.now() + limit;
     let hold = stop.hold(waiting_for(&node));
     node.change_gate(|gate| gate.leaving = Some(until));
-    let patience = Instant::now() + limit + node.settings.node.cancel_grace + LAST_WORDS;
+    let patience = Instant::now() + limit + config.cancel_grace + config.checkpoint_timeout + LAST_WORDS;
     let emptied = tokio::select! {
         biased;
         () = crashed.is_cut() => return,

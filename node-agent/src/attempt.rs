@@ -1,5 +1,6 @@
 //! The life of one delivery, from the queue to its ack.
 
+mod saver;
 mod solo;
 
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use springtide_core::lane::Device;
 use springtide_core::wire::{ReturnReason, TaskEventKind, TaskInput, TaskMessage, Timings};
 use springtide_core::{FailureClass, LaneName, RunId, TaskError};
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::config::Settings;
-use crate::device::{Done, End, Job, Outcome};
+use crate::device::{Done, End, Handle, Job, Outcome};
 use crate::gate::PauseKind;
 use crate::ledger::{Admission, ConsumerId, Entry, Key, Stage};
 use crate::node::{Node, State, Urgency};
@@ -24,6 +26,7 @@ use crate::outputs::{Made, Uploader};
 use crate::prepare::{Prepared, Unprepared, prepare};
 use crate::stopper::{Stop, Stopper};
 use crate::strategy::Strategy;
+use saver::Saver;
 
 /// The share of the broker's ack timeout after which a delivery is acked, done or not.
 const ACK_AT: f64 = 0.8;
@@ -151,19 +154,13 @@ impl Attempt {
             }
         };
         self.units = self.units_of(&prepared);
-        let (sender, mut outcome) = oneshot::channel();
-        let job = Job::new(self.key, self.node.new_run(), &self.lane, &self.message, prepared, sender);
+        let run = self.node.new_run();
+        let (job, hearing) = Job::new(self.key, run, &self.lane, &self.message, prepared);
         self.node.state().ledger.submitted(self.key);
         device.submit(job).await;
-        let outcome = tokio::select! {
-            biased;
-            outcome = &mut outcome => outcome,
-            stop = self.stopper.requested() => {
-                device.stop(self.key, stop).await;
-                outcome.await
-            }
-        };
-        match outcome {
+        let saver = Saver::new(Arc::clone(&self.node), self.key, run, hearing.checkpoints);
+        // Checkpoints first: once the end is said, nobody takes them any more.
+        match tokio::join!(self.outcome(device, hearing.outcome), saver.run()).0 {
             Ok(Outcome { end, device }) => match end {
                 End::Done(done) => self.finish(done, device).await,
                 End::Failed { run, error, timings } => {
@@ -172,6 +169,21 @@ impl Attempt {
                 End::Returned { run, stop } => returned(run, stop),
             },
             Err(_) => returned(None, Stop::new(ReturnReason::NodeUnfit, "the agent ends")),
+        }
+    }
+
+    async fn outcome(
+        &self,
+        device: &Handle,
+        mut outcome: oneshot::Receiver<Outcome>,
+    ) -> Result<Outcome, RecvError> {
+        tokio::select! {
+            biased;
+            outcome = &mut outcome => outcome,
+            stop = self.stopper.requested() => {
+                device.stop(self.key, stop).await;
+                outcome.await
+            }
         }
     }
 

@@ -62,8 +62,25 @@ pub struct Config {
     /// One output to the object store, retries included.
     #[serde(with = "duration")]
     pub upload_timeout: Duration,
+    /// Between two checkpoints of a run; zero: none by time.
+    #[serde(with = "duration")]
+    pub checkpoint_interval: Duration,
+    /// Steps between two checkpoints of a run; zero: none by steps.
+    pub checkpoint_every_steps: u32,
+    /// One checkpoint to or from the object store.
+    #[serde(with = "duration")]
+    pub checkpoint_timeout: Duration,
     /// Path of `springtide-torch-worker`; empty: beside this binary, else on `PATH`.
     pub worker: String,
+    /// Threads of one operation of a worker on a CPU; zero: as many as there are cores.
+    pub worker_threads: u16,
+    /// Most files that a worker has open; zero: no limit of its own.
+    pub worker_files: u64,
+    /// Most address space of a worker on a CPU; zero: no limit.
+    #[serde(with = "size")]
+    pub worker_memory_bytes: u64,
+    /// Whether workers are kept from making sockets.
+    pub worker_seccomp: bool,
     /// Until a new worker says that it is ready.
     #[serde(with = "duration")]
     pub worker_start_timeout: Duration,

@@ -17,18 +17,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::Value;
 use springtide_core::lane::Device;
 use springtide_core::model::ModelKind;
 use springtide_core::wire::{TaskMessage, Timings};
 use springtide_core::{LaneName, ModelId, RunId, TaskError};
 use springtide_worker_protocol::{BatchKey, Kind, Output, WorkerKind};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::ledger::Key;
 use crate::models::Lease;
-use crate::prepare::Prepared;
+use crate::prepare::{Prepared, Resume};
 use crate::stopper::Stop;
 use crate::worker::WorkerSpec;
 
@@ -49,9 +50,28 @@ pub(crate) struct Job {
     pub(crate) memory_bytes: u64,
     /// With which it may share a batch, and how much of one it takes up.
     pub(crate) batch: Option<(BatchKey, u64)>,
+    /// Whether a worker can go on with it from a checkpoint.
+    pub(crate) resumable: bool,
+    /// The checkpoint that it goes on from.
+    pub(crate) resume: Option<Resume>,
     pub(crate) queued: Instant,
     pub(crate) fetched_in: Duration,
     outcome: oneshot::Sender<Outcome>,
+    checkpoints: watch::Sender<Option<Saved>>,
+}
+
+/// What whoever hands a job in hears of it.
+pub(crate) struct Hearing {
+    pub(crate) outcome: oneshot::Receiver<Outcome>,
+    /// Its newest checkpoint. Closed at its end; empty then if nobody goes on from there.
+    pub(crate) checkpoints: watch::Receiver<Option<Saved>>,
+}
+
+/// The state of a run after a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Saved {
+    pub(crate) step: u32,
+    pub(crate) bytes: Bytes,
 }
 
 /// How a job ended, and on what.
@@ -101,17 +121,19 @@ impl Job {
         lane: &LaneName,
         message: &TaskMessage,
         prepared: Prepared,
-        outcome: oneshot::Sender<Outcome>,
-    ) -> Self {
+    ) -> (Self, Hearing) {
         let kind = match message.kind {
             ModelKind::Torchscript => Kind::Torchscript,
             ModelKind::TextToImage => Kind::TextToImage,
             ModelKind::Echo => Kind::Other,
         };
         let batched = prepared.model.as_ref().is_some_and(|model| model.manifest.batching.max > 1);
-        // A suspect shares nothing.
-        let batch = if batched && !message.solo { BatchKey::of(kind, &prepared.input) } else { None };
-        Self {
+        // A suspect shares nothing, and what goes on from a checkpoint is at a step of its own.
+        let alone = message.solo || prepared.resume.is_some();
+        let batch = if batched && !alone { BatchKey::of(kind, &prepared.input) } else { None };
+        let (outcome, ended) = oneshot::channel();
+        let (checkpoints, saved) = watch::channel(None);
+        let job = Self {
             key,
             run,
             lane: lane.clone(),
@@ -122,13 +144,30 @@ impl Job {
             timeout: message.timeout,
             memory_bytes: message.resources.gpu_memory_bytes,
             batch,
+            resumable: message.kind == ModelKind::TextToImage,
+            resume: prepared.resume,
             queued: Instant::now(),
             fetched_in: prepared.fetched_in,
             outcome,
-        }
+            checkpoints,
+        };
+        (job, Hearing { outcome: ended, checkpoints: saved })
+    }
+
+    /// It can be gone on with from here; what was saved before and not taken yet is forgotten.
+    fn saved(&self, saved: Saved) {
+        self.checkpoints.send_replace(Some(saved));
     }
 
     fn end(self, end: End, device: Device) {
+        let goes_on = match &end {
+            End::Done(_) => false,
+            End::Failed { .. } => true,
+            End::Returned { stop, .. } => stop.leaves_work(),
+        };
+        if !goes_on {
+            self.checkpoints.send_replace(None);
+        }
         // Nobody waits for it once the agent is cut off.
         let _ = self.outcome.send(Outcome { end, device });
     }

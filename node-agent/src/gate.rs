@@ -35,6 +35,8 @@ pub(crate) enum PauseKind {
     Failures,
     /// A kind of worker does not start.
     Worker,
+    /// Its disk takes no model.
+    Disk,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,7 @@ struct Pause {
 impl PauseKind {
     /// Whether what has not started is better off elsewhere. Thresholds only keep more from coming.
     const fn hands_back(self) -> bool {
-        matches!(self, Self::Failures | Self::Worker)
+        matches!(self, Self::Failures | Self::Worker | Self::Disk)
     }
 }
 

@@ -6,7 +6,7 @@
 //!      gate ─────────┘          │                                                   │
 //!  (drain, solo, pause)         ├──► device ──► worker process          ledger: what is held, what runs
 //!        ▲                      │    (stage, batch, run, cancel)
-//!        │                      │ outputs ──► object store
+//!        │                      │ outputs, checkpoints ──► object store
 //!  desired state                └──► reporter ──► springtide.events; then the ack
 //! ```
 //!
@@ -51,5 +51,6 @@ pub use identity::{Identity, IdentityError, node_id};
 pub use lane::NoLane;
 pub use probe::{Figures, FixedProbe, Gpu, Probe, SystemProbe};
 pub use service::main;
+pub use springtide_worker_confinement::Confinement;
 pub use strategy::Strategy;
 pub use worker::echo_worker_main;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::device::Devices;
 use crate::gate::{Gate, PauseKind};
@@ -59,6 +60,8 @@ pub(crate) struct State {
     /// The process ids of its workers.
     pub(crate) workers: Vec<u32>,
     pub(crate) streak: FailureStreak,
+    /// Pauses while its disk takes no model.
+    pub(crate) disk: Backoff,
     /// Model units a second, as a moving average; 0: not measured.
     pub(crate) speed: f64,
     /// It has said its last words, or is about to.
@@ -75,6 +78,7 @@ impl State {
             figures,
             workers: Vec::new(),
             streak: FailureStreak::new(node.failures_before_pause, node.pause_min, node.pause_max),
+            disk: Backoff::new(node.pause_min, node.pause_max),
             speed: 0.0,
             left: false,
         }

@@ -15,6 +15,7 @@ use springtide_process::config::{Layers, Sources};
 use springtide_process::stop::{Stop, StopWait};
 use springtide_process::telemetry::{self, Verbosity};
 use springtide_process::{clock::SharedClock, objects};
+use springtide_worker_confinement::Confinement;
 
 use crate::agent::{Agent, AgentParts};
 use crate::config::Settings;
@@ -40,14 +41,14 @@ struct Arguments {
 enum Command {
     /// Be a worker that sleeps, fails and crashes on request. Started by the agent.
     #[command(hide = true)]
-    EchoWorker,
+    EchoWorker(Confinement),
 }
 
 /// The whole program.
 pub fn main() -> ExitCode {
     let Arguments { config, command } = Arguments::parse();
-    if let Some(Command::EchoWorker) = command {
-        return echo_worker_main();
+    if let Some(Command::EchoWorker(confinement)) = command {
+        return echo_worker_main(&confinement);
     }
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,7 +87,7 @@ async fn run(layers: &Layers) -> anyhow::Result<()> {
         objects: objects::open(&layers.section::<Objects>("objects")?, &settings.data_dir)?,
         clock,
         seed: rng.random(),
-        launcher: Arc::new(ProcessLauncher::new(&settings.node.worker)?),
+        launcher: Arc::new(ProcessLauncher::new(&settings.node)?),
         probe: Box::new(SystemProbe::new()?),
         stop: stop.clone(),
         settings,

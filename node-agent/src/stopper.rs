@@ -16,6 +16,11 @@ impl Stop {
     pub(crate) fn new(reason: ReturnReason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
+
+    /// Whether somebody goes on with the task, from a checkpoint if there is one.
+    pub(crate) const fn leaves_work(&self) -> bool {
+        !matches!(self.reason, ReturnReason::Unwanted)
+    }
 }
 
 /// A stop request for one task; the first reason stays.

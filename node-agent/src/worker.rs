@@ -3,7 +3,6 @@
 mod echo;
 mod in_process;
 mod launcher;
-mod parent;
 mod process;
 mod stderr;
 mod stdio;
@@ -16,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use in_process::InProcessLauncher;
-pub use launcher::{ProcessLauncher, WorkerCommand};
+pub use launcher::{Network, ProcessLauncher, WorkerCommand, WorkerRule};
 pub use stdio::echo_worker_main;
 
 /// Which worker is wanted.
@@ -123,10 +122,16 @@ impl Worker {
         (Self { outbox, inbox, kill, _guard: guard, pid }, side)
     }
 
-    /// Sends a frame, without waiting. `false`: the worker has ended or does not read.
+    /// Sends a message, without waiting. `false`: the worker has ended or does not read.
     #[must_use]
     pub fn send(&self, message: ToWorker) -> bool {
-        self.outbox.try_send(Frame { message, body: Vec::new() }).is_ok()
+        self.send_frame(Frame { message, body: Vec::new() })
+    }
+
+    /// The same, with a body.
+    #[must_use]
+    pub fn send_frame(&self, frame: Frame<ToWorker>) -> bool {
+        self.outbox.try_send(frame).is_ok()
     }
 
     /// The next event; nothing after [`WorkerEvent::Exited`]. Cancel-safe.

@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where it stopped")]
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use springtide_node_agent::worker::{
-    Exit, ProcessLauncher, Worker, WorkerCommand, WorkerEvent, WorkerLauncher, WorkerSpec,
+    Exit, Network, ProcessLauncher, Worker, WorkerCommand, WorkerEvent, WorkerLauncher, WorkerRule,
+    WorkerSpec,
 };
 use springtide_worker_protocol::{Batch, FromWorker, Member, Output, ToWorker, WorkerKind};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::time::{Instant, timeout};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -26,13 +29,19 @@ fn echo_command() -> WorkerCommand {
 }
 
 fn echo() -> Worker {
-    ProcessLauncher::with_commands(echo_command(), echo_command()).launch(&spec(WorkerKind::Echo)).unwrap()
+    echo_under(WorkerRule::default())
+}
+
+fn echo_under(rule: WorkerRule) -> Worker {
+    let launcher = ProcessLauncher::with_commands(echo_command(), echo_command(), rule);
+    launcher.launch(&spec(WorkerKind::Echo)).unwrap()
 }
 
 /// A worker that is a shell script.
 fn script(text: &str) -> Worker {
     let sh = WorkerCommand { program: "/bin/sh".into(), args: vec!["-c".into(), text.into()] };
-    ProcessLauncher::with_commands(sh.clone(), sh).launch(&spec(WorkerKind::Echo)).unwrap()
+    let launcher = ProcessLauncher::with_commands(sh.clone(), sh, WorkerRule::default());
+    launcher.launch(&spec(WorkerKind::Echo)).unwrap()
 }
 
 async fn next(worker: &mut Worker, what: &str) -> WorkerEvent {
@@ -56,14 +65,7 @@ async fn exit(worker: &mut Worker) -> Exit {
 }
 
 fn run(worker: &Worker, run: &str, input: Value) {
-    let member = Member {
-        task: "t".into(),
-        run: run.into(),
-        input,
-        fence: None,
-        resume: None,
-        checkpoint_every_steps: None,
-    };
+    let member = Member::new("t", run, input);
     assert!(worker.send(ToWorker::Run(Batch { batch: 1, model: "echo@1".into(), members: vec![member] })));
 }
 
@@ -97,7 +99,7 @@ async fn a_cancelled_run_ends_early() {
     ready(&mut worker).await;
     let since = Instant::now();
     run(&worker, "r", json!({"sleep_s": 600}));
-    assert!(worker.send(ToWorker::Cancel { run: "r".into() }));
+    assert!(worker.send(ToWorker::Cancel { run: "r".into(), checkpoint: false }));
     loop {
         match message(&mut worker, "the end of a cancelled run").await {
             FromWorker::Progress { .. } => {}
@@ -123,6 +125,15 @@ async fn garbage_on_standard_output_ends_the_worker() {
     let mut worker = script("echo 'Hello, this is no frame at all, but a library that prints'; sleep 600");
     let exit = exit(&mut worker).await;
     assert!(exit.status.contains("frame"), "{}", exit.describe());
+}
+
+#[tokio::test]
+async fn what_a_worker_has_started_ends_with_it() {
+    let mut worker =
+        script("sleep 600 & echo $! >&2; echo 'A line that is long enough to be no frame'; wait");
+    let exit = exit(&mut worker).await;
+    let started: u32 = exit.stderr_tail.trim().parse().unwrap();
+    gone(started).await;
 }
 
 #[tokio::test]
@@ -165,11 +176,39 @@ async fn a_worker_that_nobody_holds_any_more_ends() {
     ready(&mut worker).await;
     let pid = worker.pid.expect("a process");
     drop(worker);
+    gone(pid).await;
+}
+
+async fn gone(pid: u32) {
     let deadline = Instant::now() + LIMIT;
     while alive(pid) {
         assert!(Instant::now() < deadline, "waited {LIMIT:?} for process {pid} to end");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn a_worker_ends_with_its_agent_though_its_pipes_stay_open() {
+    // A parent between the test and the worker: the pipes are the test's. (A shell gives what it starts in the background
+    // an empty input, if not told otherwise.)
+    let mut parent = tokio::process::Command::new("sh")
+        .args(["-c", "exec 3<&0; \"$0\" echo-worker <&3 & echo $! >&2; wait"])
+        .arg(env!("CARGO_BIN_EXE_springtide-node-agent"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (_stdin, mut stdout) = (parent.stdin.take().unwrap(), parent.stdout.take().unwrap());
+    let mut stderr = BufReader::new(parent.stderr.take().unwrap()).lines();
+    let pid: u32 = stderr.next_line().await.unwrap().unwrap().parse().unwrap();
+    let mut first = [0];
+    stdout.read_exact(&mut first).await.expect("its first frame");
+    assert!(alive(pid));
+    parent.start_kill().unwrap();
+    parent.wait().await.unwrap();
+    let mut rest = Vec::new();
+    timeout(LIMIT, stdout.read_to_end(&mut rest)).await.expect("its end closes the pipe").unwrap();
 }
 
 /// Whether the process is there and no zombie.
@@ -179,10 +218,63 @@ fn alive(pid: u32) -> bool {
 }
 
 #[tokio::test]
+async fn a_worker_works_under_the_limits_that_it_sets_itself() {
+    let network = Network::Closed;
+    let rule = WorkerRule { files: Some(64), memory_bytes: Some(1 << 29), network, ..WorkerRule::default() };
+    let mut worker = echo_under(rule);
+    ready(&mut worker).await;
+    let pid = worker.pid.expect("a process");
+    let facts = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    let limits = facts("limits");
+    let limit = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..].split_whitespace().take(2).map(|word| word.parse().unwrap()).collect::<Vec<u64>>()
+    };
+    assert_eq!(limit("Max open files"), [64, 64]);
+    assert_eq!(limit("Max core file size"), [0, 0]);
+    assert_eq!(limit("Max address space"), [1 << 29, 1 << 29]);
+    assert!(facts("status").lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])), "a filter");
+    assert_eq!(facts("oom_score_adj").trim(), "500", "it goes before the agent");
+    run(&worker, "large", json!({"alloc_bytes": 1_u64 << 30}));
+    let FromWorker::Failed(failed) = message(&mut worker, "a refusal").await else { panic!("not refused") };
+    assert!(failed.message.contains("out of memory"), "{}", failed.message);
+    run(&worker, "small", json!({"alloc_bytes": 1 << 20}));
+    assert!(matches!(message(&mut worker, "an answer").await, FromWorker::Done(_)), "it lives on");
+}
+
+#[tokio::test]
+async fn a_worker_that_the_kernel_ends_is_told_with_its_signal() {
+    let mut worker = echo();
+    ready(&mut worker).await;
+    run(&worker, "r", json!({"sleep_s": 600}));
+    // What the kernel sends when memory runs out.
+    let pid = nix::unistd::Pid::from_raw(worker.pid.expect("a process").cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let exit = exit(&mut worker).await;
+    assert_eq!(exit.status, "killed by signal 9 SIGKILL");
+}
+
+#[tokio::test]
+async fn a_frame_that_is_no_message_ends_the_worker() {
+    // A header of 4 bytes, no body.
+    let mut worker = script(r"printf '\004\000\000\000\000\000\000\000\000\000\000\000null'; sleep 600");
+    let exit = exit(&mut worker).await;
+    assert!(exit.status.contains("no message"), "{}", exit.describe());
+}
+
+#[tokio::test]
+async fn a_flood_without_an_end_of_line_is_swallowed_too() {
+    let mut worker = script("head -c 50000000 /dev/zero >&2; exit 7");
+    let exit = exit(&mut worker).await;
+    assert_eq!(exit.code, Some(7));
+    assert!(exit.stderr_tail.len() <= 400, "{} bytes are kept", exit.stderr_tail.len());
+}
+
+#[tokio::test]
 async fn a_program_that_is_not_there_says_what_to_do() {
     let missing =
         WorkerCommand { program: PathBuf::from("/nowhere/springtide-torch-worker"), args: Vec::new() };
-    let launcher = ProcessLauncher::with_commands(echo_command(), missing);
+    let launcher = ProcessLauncher::with_commands(echo_command(), missing, WorkerRule::default());
     let error = launcher.launch(&spec(WorkerKind::Torch)).unwrap_err();
     let text = error.to_string();
     assert!(

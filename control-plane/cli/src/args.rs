@@ -68,7 +68,7 @@ pub enum Command {
     Config(command::config::Arguments),
     /// Be a worker that sleeps, fails and crashes on request; started by the node
     #[command(hide = true)]
-    EchoWorker,
+    EchoWorker(springtide_node_agent::Confinement),
 }
 
 #[cfg(test)]

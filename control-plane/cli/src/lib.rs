@@ -34,8 +34,8 @@ pub use exit::Exit;
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, args::Command::EchoWorker) {
-        return springtide_node_agent::echo_worker_main();
+    if let args::Command::EchoWorker(confinement) = &cli.command {
+        return springtide_node_agent::echo_worker_main(confinement);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -34,21 +34,31 @@ const LIBRARIES: &[&str] = &[
     "springtide-planner",
     "springtide-process",
     "springtide-store",
+    "springtide-worker-confinement",
     "springtide-worker-protocol",
 ];
 
 fn may_import(name: &str) -> Option<Ours> {
     let allowed: &[&str] = match name {
-        "springtide-core" | "springtide-worker-protocol" | "springtide-process" => &[],
+        "springtide-core"
+        | "springtide-worker-confinement"
+        | "springtide-worker-protocol"
+        | "springtide-process" => &[],
         "springtide-forecast" | "springtide-broker" | "springtide-store" | "springtide-client" => {
             &["springtide-core"]
         }
         "springtide-planner" => &["springtide-core", "springtide-forecast"],
         "springtide-simulator" => &["springtide-core", "springtide-forecast", "springtide-planner"],
-        "springtide-torch-worker" => &["springtide-core", "springtide-worker-protocol"],
-        "springtide-node-agent" => {
-            &["springtide-broker", "springtide-core", "springtide-process", "springtide-worker-protocol"]
+        "springtide-torch-worker" => {
+            &["springtide-core", "springtide-worker-confinement", "springtide-worker-protocol"]
         }
+        "springtide-node-agent" => &[
+            "springtide-broker",
+            "springtide-core",
+            "springtide-process",
+            "springtide-worker-confinement",
+            "springtide-worker-protocol",
+        ],
         "springtide-control-plane" | "springtide-autoscaler" => LIBRARIES,
         "springtide" | "xtask" => return Some(Ours::Anything),
         _ if is_for_tests(name) => return Some(Ours::Anything),

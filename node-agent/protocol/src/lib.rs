@@ -16,8 +16,8 @@
 //! The order of a conversation: the worker says [`FromWorker::Ready`] once. Each [`ToWorker::Load`] is answered by
 //! `loaded` or `failed{model}`. Each member of a [`ToWorker::Run`] is answered by exactly one `done` or
 //! `failed{run}`, with any number of `progress` and `checkpoint` before it. `unload`, `cancel` and `shutdown` are
-//! not answered by themselves: a cancelled run ends with `failed` of class [`Class::Evicted`], or with `done` if it
-//! was quicker. A worker may be sent more batches than its `concurrency`: it keeps them in order, so that the next
+//! not answered by themselves: a cancelled run ends with `failed` of class [`Class::Evicted`] (after a last
+//! `checkpoint`, if the cancel asks for one), or with `done` if it was quicker. A worker may be sent more batches than its `concurrency`: it keeps them in order, so that the next
 //! one is at hand when the device is free.
 //!
 //! This crate is pure: bytes in, values out. It knows no process, no runtime, no libtorch, and no other crate of

@@ -28,6 +28,10 @@ pub enum ToWorker {
     Cancel {
         /// Which run.
         run: String,
+        /// Send a checkpoint before the end, if the run has come further than where it began: another worker shall
+        /// go on from there. One that was asked for stays asked for.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        checkpoint: bool,
     },
     /// Finish what was sent before, then exit with status 0. The end of standard input instead means that the agent is
     /// gone: the worker gives up what it has between two steps, and exits.
@@ -63,6 +67,25 @@ pub struct Member {
     /// Send a checkpoint each time that this many steps were done; never if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_every_steps: Option<u32>,
+    /// Send a checkpoint after the first step that ends so many seconds after the last one, or after the start; never
+    /// if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every_s: Option<f64>,
+}
+
+impl Member {
+    /// A run from the start that sends no checkpoints.
+    pub fn new(task: impl Into<String>, run: impl Into<String>, input: Value) -> Self {
+        Self {
+            task: task.into(),
+            run: run.into(),
+            input,
+            fence: None,
+            resume: None,
+            checkpoint_every_steps: None,
+            checkpoint_every_s: None,
+        }
+    }
 }
 
 /// What a worker says to its agent.

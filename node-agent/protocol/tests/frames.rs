@@ -27,14 +27,16 @@ fn json_value() -> impl Strategy<Value = Value> {
 
 fn member() -> impl Strategy<Value = Member> {
     let range = (any::<u64>(), any::<u64>()).prop_map(|(offset, len)| ByteRange { offset, len });
-    (".*", ".*", json_value(), any::<Option<u64>>(), prop::option::of(range), any::<Option<u32>>()).prop_map(
-        |(task, run, input, fence, resume, checkpoint_every_steps)| Member {
+    let every = (any::<Option<u32>>(), prop::option::of(0.0..1e6));
+    (".*", ".*", json_value(), any::<Option<u64>>(), prop::option::of(range), every).prop_map(
+        |(task, run, input, fence, resume, (checkpoint_every_steps, checkpoint_every_s))| Member {
             task,
             run,
             input,
             fence,
             resume,
             checkpoint_every_steps,
+            checkpoint_every_s,
         },
     )
 }
@@ -43,7 +45,7 @@ fn message() -> impl Strategy<Value = ToWorker> {
     prop_oneof![
         (".*", "[a-z/]*").prop_map(|(model, dir)| ToWorker::Load { model, dir: dir.into() }),
         ".*".prop_map(|model| ToWorker::Unload { model }),
-        ".*".prop_map(|run| ToWorker::Cancel { run }),
+        (".*", any::<bool>()).prop_map(|(run, checkpoint)| ToWorker::Cancel { run, checkpoint }),
         Just(ToWorker::Shutdown),
         (any::<u64>(), ".*", vec(member(), 0..3)).prop_map(|(batch, model, members)| ToWorker::Run(Batch {
             batch,

@@ -28,21 +28,13 @@ fn to_worker() {
         batch: 7,
         model: "shapes@1".into(),
         members: vec![
+            Member::new("job_01J9/17", "run_a", json!({"prompt": "a red circle", "seed": 5})),
             Member {
-                task: "job_01J9/17".into(),
-                run: "run_a".into(),
-                input: json!({"prompt": "a red circle", "seed": 5}),
-                fence: None,
-                resume: None,
-                checkpoint_every_steps: None,
-            },
-            Member {
-                task: "job_01J9/18".into(),
-                run: "run_b".into(),
-                input: json!({"prompt": "a blue square", "seed": 6}),
                 fence: Some(3),
                 resume: Some(ByteRange { offset: 0, len: 4096 }),
                 checkpoint_every_steps: Some(5),
+                checkpoint_every_s: Some(10.0),
+                ..Member::new("job_01J9/18", "run_b", json!({"prompt": "a blue square", "seed": 6}))
             },
         ],
     });
@@ -52,7 +44,9 @@ fn to_worker() {
     );
     assert_json_snapshot!("unload", header(&ToWorker::Unload { model: "shapes@1".into() }));
     assert_json_snapshot!("run", header(&run));
-    assert_json_snapshot!("cancel", header(&ToWorker::Cancel { run: "run_a".into() }));
+    let cancel = |checkpoint| ToWorker::Cancel { run: "run_a".into(), checkpoint };
+    assert_json_snapshot!("cancel", header(&cancel(false)));
+    assert_json_snapshot!("cancel_with_checkpoint", header(&cancel(true)));
     assert_json_snapshot!("shutdown", header(&ToWorker::Shutdown));
 }
 

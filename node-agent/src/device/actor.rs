@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use springtide_core::ModelId;
 use springtide_core::wire::TaskEventKind;
-use springtide_worker_protocol::{Batch, Failed, Member, ToWorker};
+use springtide_worker_protocol::{Batch, ByteRange, Failed, Frame, Member, ToWorker};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,6 +20,7 @@ use super::keeper::Keeper;
 use super::staging::{Company, Removed, Staging};
 use super::{Command, Job, Unserved};
 use crate::backoff::Backoff;
+use crate::config::Config;
 use crate::ledger::Key;
 use crate::node::Node;
 use crate::stopper::Stop;
@@ -151,7 +152,7 @@ impl Actor {
         let grace = self.node.settings.node.cancel_grace;
         for run in self.flight.overdue(now, now + grace) {
             tracing::info!(%run, "the run takes too long; cancelling it");
-            self.tell(ToWorker::Cancel { run: run.to_string() }, now);
+            self.tell(ToWorker::Cancel { run: run.to_string(), checkpoint: false }, now);
         }
         if self.flight.must_kill(now) {
             let why = format!("a run had not stopped {} s after it was cancelled", grace.as_secs_f64());
@@ -238,16 +239,23 @@ impl Actor {
 
     fn run_batch(&mut self, mut jobs: Vec<Job>, load: Duration, now: Instant) {
         let Some(model) = jobs.first().map(|job| job.model_id.to_string()) else { return };
-        for Job { key, run, .. } in &jobs {
-            tracing::debug!(task = %key.task, attempt = key.attempt, %run, "run begins");
+        for Job { key, run, resume, .. } in &jobs {
+            let from = resume.as_ref().map(|resume| resume.key.as_str());
+            tracing::debug!(task = %key.task, attempt = key.attempt, %run, from, "run begins");
         }
-        let members = jobs.iter_mut().map(member).collect();
+        let mut body = Vec::new();
+        let config = &self.node.settings.node;
+        let members = jobs.iter_mut().map(|job| member(job, config, &mut body)).collect();
         let batch = self.flight.send(jobs, load, now);
-        self.tell(ToWorker::Run(Batch { batch, model, members }), now);
+        self.tell_frame(Frame { message: ToWorker::Run(Batch { batch, model, members }), body }, now);
     }
 
     fn tell(&mut self, message: ToWorker, now: Instant) {
-        if !self.keeper.send(message) {
+        self.tell_frame(Frame { message, body: Vec::new() }, now);
+    }
+
+    fn tell_frame(&mut self, frame: Frame<ToWorker>, now: Instant) {
+        if !self.keeper.send(frame) {
             self.keeper.kill("it does not read what it is told".to_owned(), now);
         }
     }
@@ -274,8 +282,10 @@ impl Actor {
             return self.hand_back_started(job, stop);
         }
         let kill_at = now + self.node.settings.node.cancel_grace;
-        if let Some(run) = self.flight.stop(key, stop, kill_at) {
-            self.tell(ToWorker::Cancel { run: run.to_string() }, now);
+        let leaves_work = stop.leaves_work();
+        if let Some(job) = self.flight.stop(key, stop, kill_at) {
+            let (run, checkpoint) = (job.run.to_string(), leaves_work && job.resumable);
+            self.tell(ToWorker::Cancel { run, checkpoint }, now);
         }
     }
 
@@ -286,15 +296,15 @@ impl Actor {
     }
 }
 
-/// The input is kept: the run may have to be sent once more.
-fn member(job: &mut Job) -> Member {
+/// The input of what may have to be sent once more is kept. A checkpoint goes into the frame's body.
+fn member(job: &mut Job, config: &Config, body: &mut Vec<u8>) -> Member {
     let input = if job.batch.is_some() { job.input.clone() } else { std::mem::take(&mut job.input) };
+    let (steps, interval) = (config.checkpoint_every_steps, config.checkpoint_interval);
     Member {
-        task: job.key.task.to_string(),
-        run: job.run.to_string(),
-        input,
         fence: job.fence,
-        resume: None,
-        checkpoint_every_steps: None,
+        resume: job.resume.take().map(|resume| ByteRange::append(body, &resume.bytes)),
+        checkpoint_every_steps: (job.resumable && steps > 0).then_some(steps),
+        checkpoint_every_s: (job.resumable && !interval.is_zero()).then_some(interval.as_secs_f64()),
+        ..Member::new(job.key.task.to_string(), job.run.to_string(), input)
     }
 }

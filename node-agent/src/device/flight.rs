@@ -138,12 +138,17 @@ impl<F> Flight<F> {
         }
     }
 
-    /// Marks a run as told to stop; the first reason stays. The run, if it is here and had not been told.
-    pub(super) fn stop(&mut self, key: Key, stop: Stop, kill_at: Instant) -> Option<RunId> {
+    /// Marks a run as told to stop; the first reason stays. The job, if it is here and had not been told.
+    pub(super) fn stop(&mut self, key: Key, stop: Stop, kill_at: Instant) -> Option<&Job> {
         let mut members = self.batches.values_mut().flat_map(|batch| &mut batch.members);
         let member = members.find(|member| member.job.key == key && member.stopping.is_none())?;
         member.stopping = Some(Stopping { why: Why::Stop(stop), kill_at });
-        Some(member.job.run)
+        Some(&member.job)
+    }
+
+    /// The job of a run that is here.
+    pub(super) fn job(&self, run: RunId) -> Option<&Job> {
+        self.members().map(|member| &member.job).find(|job| job.run == run)
     }
 
     /// Marks the runs that take too long; those that have not been told yet.

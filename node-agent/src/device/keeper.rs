@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use springtide_core::ModelId;
-use springtide_worker_protocol::{Ready, ToWorker};
+use springtide_worker_protocol::{Frame, Ready, ToWorker};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -205,9 +205,9 @@ impl Keeper {
 
     /// Says something to it. `false`: it does not read.
     #[must_use]
-    pub(super) fn send(&self, message: ToWorker) -> bool {
+    pub(super) fn send(&self, frame: Frame<ToWorker>) -> bool {
         match &self.life {
-            Life::Up { worker, .. } => worker.send(message),
+            Life::Up { worker, .. } => worker.send_frame(frame),
             _ => true,
         }
     }

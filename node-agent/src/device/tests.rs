@@ -36,9 +36,12 @@ pub(super) fn solitary(index: u32) -> Job {
         timeout: Duration::from_secs(60),
         memory_bytes: 0,
         batch: None,
+        resumable: false,
+        resume: None,
         queued: Instant::now(),
         fetched_in: Duration::ZERO,
         outcome: oneshot::channel().0,
+        checkpoints: watch::channel(None).0,
     }
 }
 

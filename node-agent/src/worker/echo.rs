@@ -52,7 +52,7 @@ pub(super) async fn serve(
                 let _ = answers.send(loaded).await;
             }
             Some(ToWorker::Unload { .. }) => {}
-            Some(ToWorker::Cancel { run }) => {
+            Some(ToWorker::Cancel { run, .. }) => {
                 if let Some(stop) = stops.get(&run) {
                     stop.cancel();
                 }
@@ -198,20 +198,13 @@ mod tests {
         let (answers, mut from) = mpsc::channel(8);
         let served = tokio::spawn(serve(frames, answers, Arc::new(|_| {})));
         assert!(matches!(from.recv().await, Some(FromWorker::Ready(_))));
-        let member = Member {
-            task: "t".into(),
-            run: "r".into(),
-            input,
-            fence: None,
-            resume: None,
-            checkpoint_every_steps: None,
-        };
+        let member = Member::new("t", "r", input);
         let send = |message| Frame { message, body: Vec::new() };
         let batch = Batch { batch: 1, model: "echo@1".into(), members: vec![member] };
         to.send(send(ToWorker::Run(batch))).await.unwrap();
         if let Some(after) = cancel_after {
             tokio::time::sleep(after).await;
-            to.send(send(ToWorker::Cancel { run: "r".into() })).await.unwrap();
+            to.send(send(ToWorker::Cancel { run: "r".into(), checkpoint: false })).await.unwrap();
         }
         let answer = loop {
             match from.recv().await.expect("an answer") {

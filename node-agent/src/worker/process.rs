@@ -6,7 +6,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use springtide_worker_protocol::{Decoder, Frame, FrameError, FromWorker, Limits, ToWorker, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -24,10 +25,10 @@ const CHUNK: usize = 64 << 10;
 
 /// Starts it. The process is in a group of its own, so that a Ctrl-C at the terminal reaches the agent alone, which
 /// then lets its workers finish.
-pub(super) fn spawn(spec: &WorkerSpec, command: &WorkerCommand, device: &[OsString]) -> io::Result<Worker> {
+pub(super) fn spawn(spec: &WorkerSpec, command: &WorkerCommand, more: &[OsString]) -> io::Result<Worker> {
     let mut child = Command::new(&command.program)
         .args(&command.args)
-        .args(device)
+        .args(more)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -67,8 +68,7 @@ async fn supervise(mut child: Child, side: WorkerSide, pipes: Pipes, name: Strin
             _ => timeout(LAST_WORDS, child.wait()).await.is_err().then(|| "it closed its output".to_owned()),
         },
     };
-    // It may have ended already.
-    let _ = child.start_kill();
+    end_group(&mut child);
     let status = child.wait().await;
     // Frames that it wrote before its end come before the news of it.
     if !reader.is_finished() {
@@ -87,6 +87,15 @@ async fn supervise(mut child: Child, side: WorkerSide, pipes: Pipes, name: Strin
     };
     // Nobody listens any more when the agent itself has dropped it.
     let _ = outbox.send(WorkerEvent::Exited(exit)).await;
+}
+
+/// Ends it, and with it what it has started: they are a group of their own. It may have ended already.
+fn end_group(child: &mut Child) {
+    // Without an id it was waited for, and the number may be another's by now.
+    if let Some(id) = child.id() {
+        let _ = killpg(Pid::from_raw(id.cast_signed()), Signal::SIGKILL);
+    }
+    let _ = child.start_kill();
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -8,17 +8,18 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use springtide_core::model::EchoCrash;
+use springtide_worker_confinement::Confinement;
 use springtide_worker_protocol::{Decoder, Frame, FromWorker, Limits, ToWorker, encode};
 use tokio::sync::mpsc;
 
-use super::{echo, parent};
+use super::echo;
 
 /// What is read from or written to a pipe at once.
 const CHUNK: usize = 64 << 10;
 
 /// The whole of `springtide-node-agent echo-worker` and of `springtide echo-worker`.
-pub fn echo_worker_main() -> ExitCode {
-    match run() {
+pub fn echo_worker_main(confinement: &Confinement) -> ExitCode {
+    match run(confinement) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("echo worker: {error:#}");
@@ -27,8 +28,8 @@ pub fn echo_worker_main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<()> {
-    let agent = parent::die_with_parent()?;
+fn run(confinement: &Confinement) -> anyhow::Result<()> {
+    let agent = confinement.apply()?;
     let (commands, frames) = mpsc::channel(64);
     let (answers, from) = mpsc::channel(64);
     // Not joined: it may be deep in a read when everything is done.

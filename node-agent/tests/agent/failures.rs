@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use object_store::{ObjectStoreExt, PutPayload};
 use serde_json::json;
 use springtide_core::model::ModelKind;
 use springtide_core::wire::{HostFigures, NodeCondition, ReturnReason, TaskEventKind, TaskMessage};
@@ -53,7 +54,7 @@ async fn a_worker_that_does_not_cancel_is_killed_and_its_other_runs_are_evicted(
     let mut worker = workers.ready_for(2).await;
     let (first, _) = (worker.batch().await, worker.batch().await);
     let run = first.members[0].run.clone();
-    assert_eq!(worker.hear().await, ToWorker::Cancel { run });
+    assert_eq!(worker.hear().await, ToWorker::Cancel { run, checkpoint: false });
     worker.killed().await;
     worker.exit("killed by signal 9 SIGKILL", None, "").await;
     let ends = house.ends(2).await;
@@ -127,6 +128,34 @@ async fn a_model_that_is_not_there_is_invalid() {
     let TaskEventKind::Failed { error, run: None, .. } = &ends[&0] else { panic!("{ends:?}") };
     assert_eq!(error.class, FailureClass::Invalid);
     assert!(error.message.contains("missing@1"), "{}", error.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_disk_takes_no_model_hands_back_and_pauses_with_the_reason() {
+    // No directory can be made below a file.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let cache = format!("node.cache_dir={}/models", file.path().display());
+    let house = plan(&[&cache]).build().await;
+    let manifest = "name = \"missing\"\nversion = \"1\"\nkind = \"torchscript\"\nentry = \"model.pt\"\n[files]\n\
+        \"model.pt\" = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n\
+        [[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [-1]\n\
+        [[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [-1]\n";
+    for (name, content) in [("model.toml", manifest), ("model.pt", "module")] {
+        let key = format!("models/missing/1/{name}").into();
+        house.objects.put(&key, PutPayload::from(content.as_bytes().to_vec())).await.unwrap();
+    }
+    house.publish([torch(0)]).await;
+    let ends = house.ends(1).await;
+    let (why, started, message) = reason(&ends[&0]);
+    assert_eq!((why, started), (ReturnReason::NodeUnfit, false));
+    let path = file.path().display().to_string();
+    assert!(message.contains(&path), "{message}");
+    let paused = house.condition("a pause", |c| matches!(c, NodeCondition::Paused { .. })).await;
+    let NodeCondition::Paused { reason } = paused.condition else { unreachable!() };
+    assert!(reason.contains(&path) && paused.consuming.is_none(), "{reason}");
+    house.publish([torch(1)]).await;
+    house.condition("the pause's end", |c| *c == NodeCondition::Active).await;
+    assert_eq!(house.ends(2).await.len(), 2, "it tries again then");
 }
 
 #[tokio::test(start_paused = true)]

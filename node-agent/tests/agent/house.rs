@@ -32,7 +32,7 @@ pub struct House {
     pub memory: Memory,
     /// The control plane's way to the broker.
     pub control: Broker,
-    pub objects: Arc<InMemory>,
+    pub objects: Arc<dyn ObjectStore>,
     pub agent: Agent,
     /// The agent's connection.
     pub link: ClientId,
@@ -53,16 +53,21 @@ struct Heard {
 pub struct Plan {
     settings: Vec<String>,
     launcher: Arc<dyn WorkerLauncher>,
+    objects: Arc<dyn ObjectStore>,
 }
 
 pub fn plan(settings: &[&str]) -> Plan {
     let settings = settings.iter().map(|&text| text.to_owned()).collect();
-    Plan { settings, launcher: Arc::new(InProcessLauncher::new(|| ())) }
+    Plan { settings, launcher: Arc::new(InProcessLauncher::new(|| ())), objects: Arc::new(InMemory::new()) }
 }
 
 impl Plan {
     pub fn launcher(self, launcher: impl WorkerLauncher + 'static) -> Self {
         Self { launcher: Arc::new(launcher), ..self }
+    }
+
+    pub fn objects(self, objects: impl ObjectStore) -> Self {
+        Self { objects: Arc::new(objects), ..self }
     }
 
     pub async fn build(self) -> House {
@@ -78,13 +83,13 @@ impl Plan {
         ];
         overrides.extend(self.settings.iter().map(|text| Override::parse(text).unwrap()));
         let layers = Layers::load(&Sources { overrides, ..Sources::default() }).unwrap();
-        let (stop, probe, objects) = (Stop::new(), FixedProbe::default(), Arc::new(InMemory::new()));
+        let (stop, probe, objects) = (Stop::new(), FixedProbe::default(), self.objects);
         let agent = Agent::start(AgentParts {
             settings: Settings::from_layers(&layers).unwrap(),
             node: "n1".parse().unwrap(),
             queue: Arc::clone(&broker.tasks),
             bus: Arc::clone(&broker.events),
-            objects: Arc::clone(&objects) as Arc<dyn ObjectStore>,
+            objects: Arc::clone(&objects),
             clock: Arc::new(TokioClock::starting_at(UNIX_EPOCH + Duration::from_secs(1_700_000_000))),
             seed: 1,
             launcher: self.launcher,

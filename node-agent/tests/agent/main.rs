@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where it stopped")]
 
 mod batching;
+mod checkpoints;
 mod consuming;
 mod control;
 mod delivery;

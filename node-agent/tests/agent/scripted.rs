@@ -7,8 +7,8 @@ use springtide_node_agent::worker::{
     Exit, LaunchError, Worker, WorkerEvent, WorkerLauncher, WorkerSide, WorkerSpec,
 };
 use springtide_worker_protocol::{
-    Batch, Class, Device, DeviceKind, Done, Failed, Frame, FromWorker, Output, Ready, Subject, Timings,
-    ToWorker,
+    Batch, ByteRange, Class, Device, DeviceKind, Done, Failed, Frame, FromWorker, Output, Ready, Subject,
+    Timings, ToWorker,
 };
 use tokio::sync::Notify;
 
@@ -80,12 +80,20 @@ impl Script {
     }
 
     pub async fn say(&mut self, message: FromWorker) {
-        let frame = Box::new(Frame { message, body: Vec::new() });
+        self.say_with(message, Vec::new()).await;
+    }
+
+    pub async fn say_with(&mut self, message: FromWorker, body: Vec<u8>) {
+        let frame = Box::new(Frame { message, body });
         self.side().outbox.send(WorkerEvent::Frame(frame)).await.unwrap();
     }
 
     pub async fn hear(&mut self) -> ToWorker {
-        self.side().inbox.recv().await.expect("the agent speaks").message
+        self.hear_frame().await.message
+    }
+
+    pub async fn hear_frame(&mut self) -> Frame<ToWorker> {
+        self.side().inbox.recv().await.expect("the agent speaks")
     }
 
     /// Nothing was said to it so far.
@@ -95,12 +103,18 @@ impl Script {
 
     /// The next batch; models are loaded on the way to it.
     pub async fn batch(&mut self) -> Batch {
+        self.batch_with_body().await.0
+    }
+
+    /// The same, with what came along.
+    pub async fn batch_with_body(&mut self) -> (Batch, Vec<u8>) {
         loop {
-            match self.hear().await {
+            let Frame { message, body } = self.hear_frame().await;
+            match message {
                 ToWorker::Load { model, .. } => {
                     self.say(FromWorker::Loaded { model, load_s: 0.0, memory_bytes: 1 }).await;
                 }
-                ToWorker::Run(batch) => return batch,
+                ToWorker::Run(batch) => return (batch, body),
                 ToWorker::Unload { .. } => {}
                 other => panic!("{other:?} instead of a batch"),
             }
@@ -111,6 +125,12 @@ impl Script {
         let outputs: Vec<Output> = Vec::new();
         let timings = Timings::default();
         self.say(FromWorker::Done(Done { run: run.to_owned(), outputs, timings })).await;
+    }
+
+    pub async fn checkpoint(&mut self, run: &str, step: u32, state: &[u8]) {
+        let mut frame = b"before".to_vec();
+        let body = ByteRange::append(&mut frame, state);
+        self.say_with(FromWorker::Checkpoint { run: run.to_owned(), step, body }, frame).await;
     }
 
     pub async fn failed(&mut self, run: &str, class: Class, out_of_memory: bool) {

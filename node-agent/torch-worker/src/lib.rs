@@ -15,7 +15,6 @@ mod cuda;
 mod failure;
 mod model;
 mod module;
-mod parent;
 pub mod sampler;
 pub mod text_to_image;
 pub mod torchscript;

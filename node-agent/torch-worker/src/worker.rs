@@ -16,13 +16,14 @@ use std::time::Instant;
 
 use anyhow::Context;
 use nix::unistd::{dup, dup2_stdout};
+use springtide_worker_confinement::Confinement;
 use springtide_worker_protocol::{Batch, FromWorker, Ready, Subject, WorkerKind};
 
 pub use answers::Answers;
 pub use outbox::Outbox;
-pub use runs::Runs;
+pub use runs::{Farewell, Runs, Standing};
 
-use crate::{AnyDevice, Failure, Model, parent, text_to_image};
+use crate::{AnyDevice, Failure, Model, text_to_image};
 use reader::{Command, Received};
 
 /// How to start a worker.
@@ -35,11 +36,14 @@ pub struct Options {
     /// Threads of one operation on the CPU; libtorch's own choice if absent.
     #[arg(long)]
     pub threads: Option<std::num::NonZeroU16>,
+    /// What it takes from itself.
+    #[command(flatten)]
+    pub confinement: Confinement,
 }
 
 /// Runs until the agent says `shutdown` or is gone.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    parent::die_with_parent().context("asking to be told of the agent's end")?;
+    options.confinement.apply()?;
     // Frames go to where standard output was; whatever libtorch prints goes to standard error.
     let frames = dup(stdout()).context("keeping standard output for frames")?;
     dup2_stdout(stderr()).context("pointing standard output at standard error")?;
@@ -136,7 +140,7 @@ impl Worker {
 }
 
 #[allow(clippy::disallowed_methods, reason = "no tokio in this process: the device's thread blocks")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

@@ -10,13 +10,13 @@ mod worker;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use springtide_worker_protocol::{
-    ByteRange, Class, FromWorker, Limits, Output, ToWorker, encode, read_frame,
+    Batch, ByteRange, Class, FromWorker, Limits, Output, ToWorker, encode, read_frame,
 };
 use tempfile::TempDir;
 use worker::{Worker, member};
@@ -116,7 +116,9 @@ fn pixels(png: &[u8]) -> Vec<u8> {
 #[test]
 fn a_resumed_run_ends_bit_for_bit_as_it_would_have() {
     let Some(dir) = pipeline() else { return };
-    for sampler in ["ddim", "euler_karras", "euler_a", "dpmpp_2m", "dpmpp_2m_karras"] {
+    for sampler in
+        ["ddim", "euler", "euler_karras", "euler_a", "euler_a_karras", "dpmpp_2m", "dpmpp_2m_karras"]
+    {
         let mut first = Worker::start();
         first.load("tiny@1", &dir).unwrap();
         let mut whole = member("whole", input(3, 9, sampler));
@@ -147,6 +149,49 @@ fn a_resumed_run_ends_bit_for_bit_as_it_would_have() {
 }
 
 #[test]
+fn a_run_that_is_stopped_leaves_a_checkpoint_where_it_was() {
+    let Some(dir) = slow_pipeline() else { return };
+    let mut first = Worker::start();
+    first.load("slow@1", dir.path()).unwrap();
+    let expected = pictures(first.run_alone("slow@1", "whole", input(3, 20, "euler_a")));
+    first.seen.clear();
+    first.run("slow@1", vec![member("r", input(3, 20, "euler_a"))], &[]);
+    assert!(matches!(first.next().message, FromWorker::Progress { step: 1, .. }));
+    first.send(&ToWorker::Cancel { run: "r".into(), checkpoint: true }, &[]);
+    assert_eq!(first.end_of("r").failed().class, Class::Evicted);
+    let last = first.seen.pop_back().unwrap();
+    let FromWorker::Checkpoint { run, step, body } = last.message else { panic!("{last:?}") };
+    assert_eq!((run.as_str(), first.seen.len() as u32 + 2), ("r", step), "the state after its last step");
+    let mut rest = member("rest", input(3, 20, "euler_a"));
+    rest.resume = Some(body);
+    first.seen.clear();
+    first.run("slow@1", vec![rest], &last.body);
+    assert_eq!(pictures(first.end_of("rest")), expected);
+    assert_eq!(first.seen.len() as u32, 20 - step, "no step is done twice");
+}
+
+#[test]
+fn checkpoints_come_by_time_too() {
+    let Some(dir) = pipeline() else { return };
+    let mut worker = Worker::start();
+    worker.load("tiny@1", &dir).unwrap();
+    let mut steps_of = |every_s| {
+        let mut timed = member("r", input(3, 5, "euler"));
+        timed.checkpoint_every_s = Some(every_s);
+        worker.seen.clear();
+        worker.run("tiny@1", vec![timed], &[]);
+        worker.end_of("r").done();
+        let steps = worker.seen.iter().filter_map(|frame| match frame.message {
+            FromWorker::Checkpoint { step, .. } => Some(step),
+            _ => None,
+        });
+        steps.collect::<Vec<_>>()
+    };
+    assert_eq!(steps_of(0.0), [1, 2, 3, 4], "after each step but the last");
+    assert!(steps_of(3600.0).is_empty(), "none of a run that is done before");
+}
+
+#[test]
 fn a_broken_checkpoint_costs_time_and_nothing_else() {
     let Some(dir) = pipeline() else { return };
     let mut worker = Worker::start();
@@ -169,9 +214,9 @@ fn a_cancel_is_seen_between_two_steps() {
     // And one that waits: cancelled before it starts.
     worker.run("slow@1", vec![member("next", input(1, 100, "euler"))], &[]);
     assert!(matches!(worker.next().message, FromWorker::Progress { step: 1, .. }));
-    worker.send(&ToWorker::Cancel { run: "next".into() }, &[]);
-    worker.send(&ToWorker::Cancel { run: "r".into() }, &[]);
-    worker.send(&ToWorker::Cancel { run: "unknown".into() }, &[]);
+    worker.send(&ToWorker::Cancel { run: "next".into(), checkpoint: false }, &[]);
+    worker.send(&ToWorker::Cancel { run: "r".into(), checkpoint: false }, &[]);
+    worker.send(&ToWorker::Cancel { run: "unknown".into(), checkpoint: false }, &[]);
     for run in ["r", "next"] {
         let failed = worker.end_of(run).failed();
         assert_eq!((failed.class, failed.message.as_str()), (Class::Evicted, "cancelled"));
@@ -188,7 +233,7 @@ fn one_member_of_a_batch_can_be_cancelled() {
     worker.load("slow@1", dir.path()).unwrap();
     worker.run("slow@1", vec![member("a", input(1, 12, "euler")), member("b", input(5, 12, "euler"))], &[]);
     worker.next();
-    worker.send(&ToWorker::Cancel { run: "a".into() }, &[]);
+    worker.send(&ToWorker::Cancel { run: "a".into(), checkpoint: false }, &[]);
     assert_eq!(worker.end_of("a").failed().class, Class::Evicted);
     assert_eq!(pictures(worker.end_of("b")).len(), 2);
 }
@@ -253,9 +298,19 @@ fn an_unknown_device_is_named() {
 }
 
 #[test]
-fn it_dies_with_its_parent_and_of_nothing_else() {
-    // A parent between the test and the worker, so that the worker's pipes stay open when the parent dies. (A shell
-    // gives what it starts in the background an empty input, if not told otherwise.)
+fn a_picture_needs_no_socket_few_files_and_no_more_memory_than_it_is_given() {
+    let Some(dir) = pipeline() else { return };
+    let limits = ["--sockets", "none", "--max-files", "64", "--max-memory-bytes", "17179869184"];
+    let mut worker = Worker::start_with(&limits);
+    let status = fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap();
+    assert!(status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])), "{status}");
+    worker.load("tiny@1", &dir).unwrap();
+    assert_eq!(pictures(worker.run_alone("tiny@1", "r", input(7, 3, "euler"))).len(), 2);
+}
+
+/// A worker with a parent between the test and it, so that the worker's pipes stay open when the parent dies. (A shell
+/// gives what it starts in the background an empty input, if not told otherwise.)
+fn with_a_parent() -> (Child, ChildStdin, ChildStdout, Pid) {
     let mut parent = std::process::Command::new("sh")
         .args(["-c", "exec 3<&0; \"$0\" <&3 & wait", env!("CARGO_BIN_EXE_springtide-torch-worker")])
         .stdin(Stdio::piped())
@@ -266,7 +321,37 @@ fn it_dies_with_its_parent_and_of_nothing_else() {
     let mut stdout = parent.stdout.take().unwrap();
     let ready = read_frame::<FromWorker>(&mut stdout, &Limits::default()).unwrap().unwrap();
     let FromWorker::Ready(ready) = ready.message else { panic!("{ready:?}") };
-    let worker = Pid::from_raw(ready.pid.cast_signed());
+    (parent, stdin, stdout, Pid::from_raw(ready.pid.cast_signed()))
+}
+
+#[test]
+fn it_dies_with_its_parent_in_the_middle_of_a_call_without_an_end() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(models::scripts().join("endless.pt"), dir.path().join("model.pt")).unwrap();
+    let manifest = "name = \"endless\"\nversion = \"1\"\nkind = \"torchscript\"\nentry = \"model.pt\"\n[files]\n\
+        \"model.pt\" = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n\
+        [[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [-1]\n\
+        [[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [-1]\n";
+    fs::write(dir.path().join("model.toml"), manifest).unwrap();
+    let (mut parent, mut stdin, mut stdout, _) = with_a_parent();
+    let input = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}]});
+    let load = ToWorker::Load { model: "endless@1".into(), dir: dir.path().into() };
+    let batch = Batch { batch: 1, model: "endless@1".into(), members: vec![member("r", input)] };
+    for message in [load, ToWorker::Run(batch), ToWorker::Cancel { run: "r".into(), checkpoint: false }] {
+        stdin.write_all(&encode(&message, &[], &Limits::default()).unwrap()).unwrap();
+    }
+    let loaded = read_frame::<FromWorker>(&mut stdout, &Limits::default()).unwrap().unwrap();
+    assert!(matches!(loaded.message, FromWorker::Loaded { .. }), "{loaded:?}");
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty(), "its end closes the pipe, and it had not answered");
+}
+
+#[test]
+fn it_dies_with_its_parent_and_of_nothing_else() {
+    let (mut parent, stdin, mut stdout, worker) = with_a_parent();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         kill(worker, signal).unwrap();
     }

@@ -2,15 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use springtide_core::wire::{ReturnReason, Timings};
 use springtide_core::{FailureClass, ModelId, RunId, TaskError};
-use springtide_worker_protocol::{Class, Done as WorkerDone, Failed, Frame, FromWorker, Subject};
+use springtide_worker_protocol::{ByteRange, Class, Done as WorkerDone, Failed, Frame, FromWorker, Subject};
 use tokio::time::Instant;
 
 use super::super::flight::{Failure, StoppedRun, Why, Wreck};
 use super::super::keeper::{Death, Unfit};
 use super::super::staging::Removed;
-use super::super::{Done, End, Job};
+use super::super::{Done, End, Job, Saved};
 use super::Actor;
 use crate::gate::PauseKind;
 use crate::stopper::Stop;
@@ -39,13 +40,13 @@ impl Actor {
             FromWorker::Loaded { model, load_s, memory_bytes } => {
                 self.on_loaded(&model, load_s, memory_bytes, now);
             }
-            FromWorker::Progress { run, fraction, .. } => {
+            FromWorker::Progress { run, fraction, step, steps } => {
+                tracing::trace!(run, step, steps, "a step is done");
                 if let Ok(run) = run.parse() {
                     self.node.progress(run, fraction);
                 }
             }
-            // No run asks for checkpoints yet.
-            FromWorker::Checkpoint { run, .. } => tracing::debug!(run, "a checkpoint that nobody asked for"),
+            FromWorker::Checkpoint { run, step, body: range } => self.on_checkpoint(&run, step, range, body),
             FromWorker::Done(done) => self.on_done(done, body, now),
             FromWorker::Failed(Failed { subject: Subject::Model(model), class, message, .. }) => {
                 self.on_load_failed(&model, class, &message, now);
@@ -75,6 +76,20 @@ impl Actor {
                 TaskError::new(core_class(class), format!("model {model} could not be loaded: {message}"));
             self.fail(job, error, timings);
         }
+    }
+
+    fn on_checkpoint(&self, run: &str, step: u32, range: ByteRange, body: Vec<u8>) {
+        let job = run.parse().ok().and_then(|run| self.flight.job(run));
+        let Some(job) = job.filter(|job| job.resumable) else {
+            tracing::debug!(run, "a checkpoint of nothing that runs");
+            return;
+        };
+        let body = Bytes::from(body);
+        let Some(bytes) = range.of(&body) else {
+            tracing::warn!(run, step, "a checkpoint points outside of the worker's frame");
+            return;
+        };
+        job.saved(Saved { step, bytes: body.slice_ref(bytes) });
     }
 
     fn on_done(&mut self, done: WorkerDone, body: Vec<u8>, now: Instant) {

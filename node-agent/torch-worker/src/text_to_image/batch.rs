@@ -1,6 +1,8 @@
 //! Runs a batch of tasks: joins what can be joined, and answers each run.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use springtide_core::model::{ImageRequest, ImageTask, InputFault};
 use springtide_worker_protocol::{ByteRange, Member, Output};
@@ -10,13 +12,15 @@ use super::checkpoint::State;
 use super::picture::parameters;
 use super::pipeline::{Image, Pipeline, Settings, Snapshot};
 use crate::Failure;
-use crate::worker::Answers;
+use crate::worker::{self, Answers, Farewell, Standing};
 
 /// A member whose input is good.
 struct Part<'a> {
     member: &'a Member,
     task: ImageTask,
     from: Option<State>,
+    /// When its state was saved last, or its run began.
+    saved_at: Cell<Instant>,
 }
 
 impl<'a> Part<'a> {
@@ -30,17 +34,42 @@ impl<'a> Part<'a> {
         let from = member.resume.and_then(|range| {
             let bytes = range.of(body).unwrap_or_default();
             let state = State::from_bytes(bytes, &task);
-            state
-                .inspect_err(|error| {
+            match &state {
+                Ok(state) => eprintln!("{} goes on from step {}", member.task, state.step),
+                Err(error) => {
                     eprintln!("{} starts again, its checkpoint can't be used: {error}", member.task);
-                })
-                .ok()
+                }
+            }
+            state.ok()
         });
-        Ok(Self { member, task, from })
+        Ok(Self { member, task, from, saved_at: Cell::new(worker::now()) })
     }
 
     fn run(&self) -> &str {
         &self.member.run
+    }
+
+    /// Whether the state after this step is to be saved, as the agent asked for.
+    fn is_due(&self, step: u32) -> bool {
+        let after_steps = self.member.checkpoint_every_steps.filter(|&every| every > 0);
+        let after_s = self.member.checkpoint_every_s;
+        step < self.task.steps
+            && (after_steps.is_some_and(|every| step.is_multiple_of(every))
+                || after_s.is_some_and(|every| self.saved_at.get().elapsed().as_secs_f64() >= every))
+    }
+
+    /// Saves its state; its pictures are those from `first` on. A run goes on without a checkpoint as well.
+    fn save(&self, snapshot: &Snapshot<'_>, first: usize, answers: &Answers<'_>) {
+        self.saved_at.set(worker::now());
+        let state = snapshot.state(first, self.task.images as usize);
+        let bytes = state
+            .and_then(|state| state.to_bytes(&self.task).map_err(|error| Failure::device(error.to_string())));
+        match bytes {
+            Ok(bytes) => answers.checkpoint(self.run(), snapshot.step as u32, &bytes),
+            Err(failure) => {
+                eprintln!("{}: no checkpoint at step {}: {failure}", self.member.task, snapshot.step);
+            }
+        }
     }
 
     fn images(&self) -> impl Iterator<Item = Image<'_>> {
@@ -117,19 +146,20 @@ fn run_group(pipeline: &Pipeline, mut group: Vec<Part<'_>>, answers: &mut Answer
 fn between_steps(group: &[Part<'_>], snapshot: &Snapshot<'_>, answers: &mut Answers<'_>) -> ControlFlow<()> {
     let mut first = 0;
     for part in group {
-        let (step, steps, count) = (snapshot.step as u32, part.task.steps, part.task.images as usize);
-        if answers.is_open(part.run()) && !answers.end_if_cancelled(part.run()) {
-            answers.progress(part.run(), step, steps);
-            let every = part.member.checkpoint_every_steps.filter(|&every| every > 0);
-            if every.is_some_and(|every| step.is_multiple_of(every)) && step < steps {
-                let bytes = snapshot.state(first, count).and_then(|state| {
-                    state.to_bytes(&part.task).map_err(|error| Failure::device(error.to_string()))
-                });
-                match bytes {
-                    Ok(bytes) => answers.checkpoint(part.run(), step, &bytes),
-                    Err(failure) => {
-                        eprintln!("{}: no checkpoint at step {step}: {failure}", part.member.task);
+        let (step, count) = (snapshot.step as u32, part.task.images as usize);
+        if answers.is_open(part.run()) {
+            match answers.standing(part.run()) {
+                Standing::Wanted => {
+                    answers.progress(part.run(), step, part.task.steps);
+                    if part.is_due(step) {
+                        part.save(snapshot, first, answers);
                     }
+                }
+                Standing::Cancelled(farewell) => {
+                    if farewell == Farewell::Checkpoint {
+                        part.save(snapshot, first, answers);
+                    }
+                    answers.failed(part.run(), &Failure::Cancelled);
                 }
             }
         }

@@ -1,12 +1,15 @@
 //! The state of half-made pictures, as bytes.
 //!
 //! A safetensors file (<https://github.com/huggingface/safetensors>) with the tensors `latents` and, of multistep
-//! samplers, `history` (both f32, `[B, C, h, w]`), and in its metadata the step and the task that it belongs to.
+//! samplers, `history` (both f32, `[B, C, h, w]`), and in its metadata the step, the task that it belongs to, and the
+//! SHA-256 of its numbers: a picture from a flipped bit would look like any other.
 //! Noise is not in it: it is drawn again from the seeds.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use sha2::{Digest, Sha256};
 use springtide_core::model::ImageTask;
 use tch::{Device, Kind, Tensor};
 
@@ -46,6 +49,7 @@ impl State {
             let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
             parts.push((name, shape, bytes));
         }
+        let digest = digest(parts.iter().map(|(_, _, bytes)| bytes.as_slice()));
         let views = parts.iter().map(|(name, shape, bytes)| {
             TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (*name, view))
         });
@@ -54,6 +58,7 @@ impl State {
             ("form".to_owned(), FORM.to_owned()),
             ("step".to_owned(), self.step.to_string()),
             ("task".to_owned(), fingerprint(task)),
+            ("sha256".to_owned(), digest),
         ]);
         serialize(views, &Some(metadata)).map_err(|error| broken(&error))
     }
@@ -71,6 +76,10 @@ impl State {
             return Err(UnusableCheckpoint::OtherTask);
         }
         let file = SafeTensors::deserialize(bytes).map_err(|error| broken(&error))?;
+        let numbers = ["latents", "history"].into_iter().filter_map(|name| file.tensor(name).ok());
+        if fact("sha256") != digest(numbers.map(|view| view.data())) {
+            return Err(UnusableCheckpoint::Broken("its numbers are not those that were saved".into()));
+        }
         let tensor = |name: &str| file.tensor(name).ok().map(|view| read(&view));
         let latents =
             tensor("latents").ok_or_else(|| UnusableCheckpoint::Broken("it has no latents".into()))?;
@@ -86,6 +95,15 @@ fn read(view: &TensorView<'_>) -> Tensor {
         .view(shape.as_slice())
         .to_device(Device::Cpu)
         .to_kind(Kind::Float)
+}
+
+/// Of latents and history, in this order, in hexadecimal.
+fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let sum = parts.fold(Sha256::new(), Sha256::chain_update).finalize();
+    sum.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The task in JSON: equal for equal tasks, since its fields have one order.
@@ -139,5 +157,11 @@ mod tests {
             assert!(State::from_bytes(&bytes[..cut], &task()).is_err(), "cut at {cut}");
         }
         assert!(State::from_bytes(&[0xff; 64], &task()).is_err());
+        for at in 1..=32 {
+            let mut flipped = bytes.clone();
+            let at = flipped.len() - at;
+            flipped[at] ^= 1;
+            assert!(State::from_bytes(&flipped, &task()).is_err(), "a flipped bit at {at}");
+        }
     }
 }

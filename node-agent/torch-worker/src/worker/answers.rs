@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use springtide_worker_protocol::{Batch, ByteRange, Done, FromWorker, Output, Subject, Timings};
 
-use super::{Outbox, Runs};
+use super::Outbox;
+use super::runs::{Farewell, Runs, Standing};
 use crate::Failure;
 
 /// What is said about the runs of a batch.
@@ -30,9 +31,14 @@ impl<'a> Answers<'a> {
         self.open.contains(run)
     }
 
+    /// Whether the agent wants the run.
+    pub fn standing(&self, run: &str) -> Standing {
+        if self.outbox.is_broken() { Standing::Cancelled(Farewell::None) } else { self.runs.standing(run) }
+    }
+
     /// Ends the run if the agent does not want it any more, and says whether it did.
     pub fn end_if_cancelled(&mut self, run: &str) -> bool {
-        let cancelled = self.runs.is_cancelled(run) || self.outbox.is_broken();
+        let cancelled = self.standing(run) != Standing::Wanted;
         if cancelled {
             self.failed(run, &Failure::Cancelled);
         }

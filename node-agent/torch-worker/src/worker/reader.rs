@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use springtide_worker_protocol::{Batch, Frame, FrameError, Limits, ToWorker, read_frame};
 
-use super::Runs;
+use super::runs::{Farewell, Runs};
 
 /// Commands that may wait for the device. An agent that sends more waits, and its cancels with it.
 const WAITING_COMMANDS: usize = 64;
@@ -58,8 +58,8 @@ fn read(mut pipe: impl Read, runs: &Runs, commands: &SyncSender<Received>) -> Re
             Err(error) => return Err(error),
         };
         let command = match message {
-            ToWorker::Cancel { run } => {
-                runs.cancel(&run);
+            ToWorker::Cancel { run, checkpoint } => {
+                runs.cancel(&run, if checkpoint { Farewell::Checkpoint } else { Farewell::None });
                 continue;
             }
             ToWorker::Run(batch) => {

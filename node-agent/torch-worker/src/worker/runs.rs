@@ -10,10 +10,22 @@ use springtide_worker_protocol::Batch;
 #[derive(Debug, Default)]
 pub struct Runs(Mutex<HashMap<String, Standing>>);
 
+/// Whether the agent wants a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+pub enum Standing {
+    /// It does.
     Wanted,
-    Cancelled,
+    /// It does not.
+    Cancelled(Farewell),
+}
+
+/// What a cancelled run leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Farewell {
+    /// Nothing.
+    None,
+    /// A checkpoint, from which another worker goes on.
+    Checkpoint,
 }
 
 impl Runs {
@@ -26,21 +38,24 @@ impl Runs {
         self.lock().extend(batch.members.iter().map(|member| (member.run.clone(), Standing::Wanted)));
     }
 
-    /// The agent does not want this run any more.
-    pub fn cancel(&self, run: &str) {
+    /// The agent does not want this run any more. A checkpoint that was asked for once stays asked for.
+    pub fn cancel(&self, run: &str, farewell: Farewell) {
         if let Some(standing) = self.lock().get_mut(run) {
-            *standing = Standing::Cancelled;
+            *standing = match *standing {
+                Standing::Wanted => Standing::Cancelled(farewell),
+                Standing::Cancelled(before) => Standing::Cancelled(before.max(farewell)),
+            };
         }
     }
 
     /// The agent is gone.
     pub fn cancel_all(&self) {
-        self.lock().values_mut().for_each(|standing| *standing = Standing::Cancelled);
+        self.lock().values_mut().for_each(|standing| *standing = Standing::Cancelled(Farewell::None));
     }
 
-    /// Whether this run was cancelled.
-    pub fn is_cancelled(&self, run: &str) -> bool {
-        self.lock().get(run) == Some(&Standing::Cancelled)
+    /// Whether this run is wanted.
+    pub fn standing(&self, run: &str) -> Standing {
+        self.lock().get(run).copied().unwrap_or(Standing::Wanted)
     }
 
     /// This run was answered.

@@ -37,8 +37,14 @@ pub struct Worker {
 impl Worker {
     /// Starts it and waits until it is ready.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_springtide-torch-worker"))
             .args(["--device", "cpu", "--threads", "1"])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -65,6 +71,10 @@ impl Worker {
         };
         assert_eq!((ready.concurrency, ready.pid), (1, worker.child.id()));
         worker
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
@@ -133,14 +143,7 @@ impl Worker {
 }
 
 pub fn member(run: &str, input: Value) -> Member {
-    Member {
-        task: format!("job_test/{run}"),
-        run: run.into(),
-        input,
-        fence: None,
-        resume: None,
-        checkpoint_every_steps: None,
-    }
+    Member::new(format!("job_test/{run}"), run, input)
 }
 
 impl End {

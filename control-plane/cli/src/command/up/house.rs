@@ -144,7 +144,7 @@ impl Node {
             objects,
             clock: Arc::new(SystemClock),
             seed: rng.random(),
-            launcher: Arc::new(ProcessLauncher::new(&settings.node.worker)?),
+            launcher: Arc::new(ProcessLauncher::new(&settings.node)?),
             probe: Box::new(SystemProbe::new()?),
             stop: stop.clone(),
         })

@@ -17,7 +17,7 @@ pub async fn check(settings: Settings) {
 async fn problem(settings: &Settings) -> Option<String> {
     // On the CPU: it is the library that is tried, not a device.
     let spec = WorkerSpec { kind: WorkerKind::Torch, device: "cpu".to_owned() };
-    let launcher = ProcessLauncher::new(&settings.node.worker).ok()?;
+    let launcher = ProcessLauncher::new(&settings.node).ok()?;
     let mut worker = match launcher.launch(&spec) {
         Ok(worker) => worker,
         Err(error) => {

@@ -4,16 +4,16 @@ use std::thread;
 
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, raise};
-use nix::unistd::getppid;
+use nix::unistd::{Pid, getppid};
 
-/// Ends this process when its parent ends. To be called first, while there is one thread.
+/// Ends this process when its parent ends. To be called while there is one thread.
 ///
 /// The kernel sends the parent-death signal when the *thread* that started us ends, which an asynchronous runtime may
 /// do at any time. So the signal is one that is waited for, and the parent is looked at before anything is done.
 ///
 /// What a terminal or a service manager sends to the whole group (Ctrl-C, SIGTERM) is meant for the agent, which
 /// drains and then says `shutdown`: it is not heard here.
-pub fn die_with_parent() -> nix::Result<()> {
+pub(crate) fn die_with_parent() -> nix::Result<Pid> {
     let parent = getppid();
     let signals = SigSet::from_iter([Signal::SIGHUP]);
     signals.thread_block()?;
@@ -25,8 +25,8 @@ pub fn die_with_parent() -> nix::Result<()> {
                 break;
             }
         }
-        // Not `exit`: the device's thread may be deep inside libtorch, whose destructors would run under it.
+        // Not `exit`: another thread may be deep inside libtorch, whose destructors would run under it.
         let _ = raise(Signal::SIGKILL);
     });
-    Ok(())
+    Ok(parent)
 }
