@@ -113,6 +113,17 @@ impl Process {
         }
     }
 
+    /// The processes that it has started and that still run (Linux).
+    pub fn children(&self) -> Result<Vec<u32>> {
+        let mut all = Vec::new();
+        // Each thread has those that it started.
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.id()))? {
+            let text = std::fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+            all.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        Ok(all)
+    }
+
     /// Resident memory, in bytes (Linux).
     pub fn resident_bytes(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;

@@ -25,6 +25,8 @@ enum Benchmark {
     Infer,
     /// Durable submissions, and their latency with a large backlog
     Submit,
+    /// How soon a cancel takes effect
+    Cancel,
 }
 
 impl Benchmark {
@@ -33,19 +35,20 @@ impl Benchmark {
             Self::Queue => "bench-queue",
             Self::Infer => "bench-infer",
             Self::Submit => "bench-submit",
+            Self::Cancel => "bench-cancel",
         }
     }
 
     fn servers(self) -> &'static [Service] {
         match self {
             Self::Queue => &[Service::Rabbitmq],
-            Self::Infer | Self::Submit => &[],
+            Self::Infer | Self::Submit | Self::Cancel => &[],
         }
     }
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    if matches!(args.name, Benchmark::Infer) {
+    if matches!(args.name, Benchmark::Infer | Benchmark::Cancel) {
         setup::ensure(setup::Extent::Runtime)?;
         let worker = ["-p", "springtide-torch-worker", "--bins", "--example", "bare_loop"];
         process::run(workspace::cargo().args(["build", "--release"]).args(worker))?;
