@@ -143,6 +143,16 @@ fn tell(app: &App, batch: &[TaskEvent], applied: Applied) {
     }
     app.forecasts.learn(&applied.finished);
     app.rubbish.discard(applied.discard);
+    for (event, outcome) in batch.iter().zip(&applied.outcomes) {
+        if let TaskEventKind::Succeeded { outputs, .. } = &event.kind
+            && *outcome == EventOutcome::Counted
+            && event.attempt > 1
+        {
+            // An earlier attempt may have stored outputs and died before it said so.
+            let won = outputs.iter().filter_map(|output| output.key().map(str::to_owned)).collect();
+            app.rubbish.discard_lost_outputs(event.task, won);
+        }
+    }
     for (job, ..) in applied.changed {
         app.changes.notify(job);
     }
