@@ -1,7 +1,7 @@
 //! A picture outlives the node that began it, bit for bit: killed in the middle, or gone in good order.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use springtide_core::job::JobStatus;
 use springtide_tests::process::Process;
 use springtide_tests::servers::{RabbitMq, Version};
 use springtide_tests::{AgentOptions, Cluster, ClusterOptions};
+use tokio::time::Instant;
 
 const LIMIT: Duration = Duration::from_mins(2);
 /// Steps of a picture.
