@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use springtide_process::stop::Stop;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -51,9 +52,10 @@ impl Service {
     }
 }
 
-/// Starts all that is not HTTP; the simulation uses this alone.
-pub fn start_loops(app: &Arc<App>, stop: &Stop) {
-    stop.spawn("the leader's lease", leader::run(Arc::clone(app), stop.token()));
+/// Starts all that is not HTTP; the simulation uses this alone. The loops end with `stop`; whoever aborts them makes the
+/// control plane die in the middle of what it does.
+pub fn start_loops(app: &Arc<App>, stop: &Stop) -> Vec<JoinHandle<()>> {
+    let mut started = vec![stop.spawn("the leader's lease", leader::run(Arc::clone(app), stop.token()))];
     let loops: [(&str, _); 5] = [
         ("heartbeats", Box::pin(hear(Arc::clone(app))) as futures::future::BoxFuture<'static, ()>),
         ("publications", Box::pin(publisher::run(Arc::clone(app)))),
@@ -62,12 +64,14 @@ pub fn start_loops(app: &Arc<App>, stop: &Stop) {
         ("upkeep", Box::pin(sweep(Arc::clone(app)))),
     ];
     for (name, task) in loops {
-        stop.spawn(name, until(stop.token(), task));
+        started.push(stop.spawn(name, until(stop.token(), task)));
     }
+    started
 }
 
 async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = task => {}
     }

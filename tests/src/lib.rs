@@ -15,6 +15,7 @@ pub mod process;
 pub mod processes;
 pub mod proxy;
 pub mod servers;
+pub mod simulation;
 pub mod wait;
 pub mod whole;
 

@@ -10,6 +10,7 @@ mod client;
 mod faults;
 mod queue;
 mod server;
+mod sight;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng as _};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -31,6 +32,7 @@ use queue::Message;
 use server::{Client, Garbage, Server, State};
 
 pub use faults::Faults;
+pub use sight::Sight;
 
 /// The broker. Each part of the system gets a connection of its own with [`connect`](Self::connect). Clones are the
 /// same broker.
@@ -41,7 +43,7 @@ pub struct Memory {
 }
 
 /// One client's connection, by which it can be cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(u64);
 
 /// How a broker goes down.
@@ -74,15 +76,19 @@ impl Memory {
         let (sender, health) = watch::channel(up);
         let counters = Arc::new(Counters::default());
         counters.count_connection();
+        let changed = Arc::new(Notify::new());
         let id = self.server.with(|state, _| {
             let id = state.new_id();
-            state.clients.insert(id, Client { health: sender, counters: Arc::clone(&counters), cuts: 0 });
+            let counters = Arc::clone(&counters);
+            let client = Client { health: sender, changed: Arc::clone(&changed), counters, cuts: 0 };
+            state.clients.insert(id, client);
             id
         });
         let client = Arc::new(MemoryClient {
             server: Arc::clone(&self.server),
             id,
             health: health.clone(),
+            changed,
             counters: Arc::clone(&counters),
             timeout: self.timeout,
         });
@@ -93,6 +99,11 @@ impl Memory {
     /// Changes what goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.server.with(|state, _| state.dice.faults = faults);
+    }
+
+    /// Has everything that is delivered and acked from now on seen by `watcher`, which must not call the broker.
+    pub fn watch(&self, watcher: impl Fn(Sight<'_>) + Send + 'static) {
+        self.server.with(|state, _| state.watcher = Some(Box::new(watcher)));
     }
 
     /// Cuts a client's connection: what it held goes back, what it publishes waits. It comes back after `outage`, or
@@ -120,7 +131,7 @@ impl Memory {
         self.server.with(|state, _| {
             state.publish = link.clone();
             for client in state.clients.values() {
-                client.health.send_modify(|health| {
+                client.change_health(|health| {
                     if !matches!(health.publish, Link::Down { .. }) {
                         health.publish = link.clone();
                     }

@@ -37,6 +37,7 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
             }
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             () = sleep(app.config.leader_lease / 3) => {}
         }

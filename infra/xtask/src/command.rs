@@ -6,6 +6,7 @@ mod demo;
 mod lint;
 mod services;
 mod setup;
+mod simulation;
 mod test;
 
 use anyhow::Result;
@@ -33,6 +34,8 @@ enum Command {
     Bench(bench::Args),
     /// Run a cluster under load and random faults, and see whether every job still ends once
     Chaos(chaos::Args),
+    /// Run seeds of the simulation
+    Simulation(simulation::Args),
     /// Run a program with private RabbitMQ and PostgreSQL servers, told to it in variables
     Services(services::Args),
 }
@@ -47,6 +50,7 @@ impl Cli {
             Command::Lint => lint::run(),
             Command::Bench(args) => bench::run(&args),
             Command::Chaos(args) => chaos::run(&args),
+            Command::Simulation(args) => simulation::run(&args),
             Command::Services(args) => services::run(&args),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::server::Server;
+use super::sight::Sight;
 use crate::delivery::{Channel, Reach};
 use crate::error::Error;
 
@@ -38,6 +39,7 @@ impl Channel for MemoryChannel {
     fn ack(&self, tag: u64, reach: Reach) -> Result<(), Error> {
         self.server.with(|state, garbage| {
             let name = state.queue_of(self.id).ok_or(Error::Stale)?;
+            state.see(|_| Some(Sight::acked(self.id, tag, reach)));
             state.queue(&name).ack(self.id, tag, reach);
             state.pump(&self.server, &name, garbage);
             Ok(())

@@ -1,6 +1,7 @@
 //! One process's connection to the in-memory broker: the ports.
 
 use std::num::NonZeroU16;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use springtide_core::wire::{DesiredState, EventMessage, Heartbeat, TaskMessage};
 use springtide_core::{LaneName, NodeId};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::channel::MemoryChannel;
@@ -31,6 +32,8 @@ pub(super) struct MemoryClient {
     pub(super) server: Arc<Server>,
     pub(super) id: u64,
     pub(super) health: watch::Receiver<Health>,
+    /// Raised when the health has changed: wakes those who wait in the order in which they came, as `watch` does not.
+    pub(super) changed: Arc<Notify>,
     pub(super) counters: Arc<Counters>,
     pub(super) timeout: Duration,
 }
@@ -61,11 +64,18 @@ impl Parcel {
 impl MemoryClient {
     /// Waits until `works` says so of the connection.
     async fn wait(&self, what: &str, works: impl Fn(&Health) -> bool) -> Result<(), Error> {
-        let mut health = self.health.clone();
-        match tokio::time::timeout(self.timeout, health.wait_for(|health| works(health))).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(Error::timeout(format!("{what}: {}", *self.health.borrow()), self.timeout)),
-        }
+        let waiting = async {
+            loop {
+                let mut changed = pin!(self.changed.notified());
+                changed.as_mut().enable();
+                if works(&self.health.borrow()) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let in_time = tokio::time::timeout(self.timeout, waiting).await;
+        in_time.map_err(|_| Error::timeout(format!("{what}: {}", *self.health.borrow()), self.timeout))
     }
 
     async fn publish_all(&self, parcels: Vec<Parcel>) -> Vec<Result<(), Error>> {

@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use springtide_core::NodeId;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::channel::MemoryChannel;
 use super::faults::Dice;
 use super::queue::{Kind, Message, Overflow, Queue, Sharing};
+use super::sight::{Sight, Watcher};
+use super::ClientId;
 use crate::codec::Unreadable;
 use crate::delivery::Reach;
 use crate::error::Error;
@@ -64,9 +66,17 @@ pub(super) struct Subscription {
 
 pub(super) struct Client {
     pub(super) health: watch::Sender<Health>,
+    pub(super) changed: Arc<Notify>,
     pub(super) counters: Arc<Counters>,
     /// Counts the cuts, so that the end of an old one does not end a newer one.
     pub(super) cuts: u64,
+}
+
+impl Client {
+    pub(super) fn change_health(&self, change: impl FnOnce(&mut Health)) {
+        self.health.send_modify(change);
+        self.changed.notify_waiters();
+    }
 }
 
 struct ChannelRecord {
@@ -90,6 +100,7 @@ pub(super) struct State {
     dead_cap: usize,
     /// Whether publications are taken: up or blocked.
     pub(super) publish: Link,
+    pub(super) watcher: Option<Watcher>,
 }
 
 pub(super) struct Server(Mutex<State>);
@@ -107,6 +118,7 @@ impl Server {
             last_id: 0,
             dead_cap,
             publish: Link::Up,
+            watcher: None,
         })))
     }
 
@@ -163,11 +175,25 @@ impl State {
                 continue;
             }
             let redelivered = next.redelivered || self.dice.lies_about_redelivery();
+            self.see(|state| {
+                let client = ClientId(state.channels.get(&next.channel)?.client);
+                let (channel, tag, body) = (next.channel, next.tag, &*next.body);
+                Some(Sight::Delivered { client, queue: name, channel, tag, redelivered, body })
+            });
             let raw = Raw { body: Arc::clone(&next.body), redelivered, tag: next.tag, channel };
             if sink.put(raw).is_err() {
                 self.bury(id, &next.body);
                 self.queue(name).ack(next.channel, next.tag, Reach::One);
             }
+        }
+    }
+
+    /// Lets the watcher see something.
+    pub(super) fn see<'a>(&'a self, what: impl FnOnce(&'a Self) -> Option<Sight<'a>>) {
+        if let Some(watcher) = &self.watcher
+            && let Some(sight) = what(self)
+        {
+            watcher(sight);
         }
     }
 
@@ -287,7 +313,7 @@ impl State {
         let Some(record) = self.clients.get_mut(&client) else { return };
         record.cuts += 1;
         let down = Link::Down { reason: reason.to_owned() };
-        record.health.send_modify(|health| {
+        record.change_health(|health| {
             health.publish = down.clone();
             health.consume = down;
         });
@@ -307,7 +333,7 @@ impl State {
         let publish = self.publish.clone();
         let Some(record) = self.clients.get_mut(&client) else { return };
         record.counters.count_connection();
-        record.health.send_modify(|health| {
+        record.change_health(|health| {
             health.publish = publish;
             health.consume = Link::Up;
         });

@@ -1,0 +1,60 @@
+//! The whole system under faults, on a virtual clock: a thousand seeds, and those that once failed.
+//!
+//! A failing seed says what was wrong, what happened with that task, and how to have it again. Then it is fixed, and
+//! kept in `simulation/regressions.rs`.
+
+use springtide_tests::simulation::plan::{FAULTS, TASKS};
+use springtide_tests::simulation::{Story, regressions, run};
+
+/// Seeds of each test; they run beside each other.
+const SEEDS: u64 = 125;
+
+/// Runs a seed, which has to keep all promises.
+fn holds(seed: u64) {
+    let outcome = run(seed, &Story::OfViolation).expect("the simulation can be set up");
+    assert!(outcome.tasks >= TASKS && outcome.faults >= FAULTS, "seed {seed} has too little in it: {outcome:?}");
+    if let Some(violation) = outcome.violation {
+        panic!(
+            "seed {seed}: {}\n\n{}\nagain: cargo xtask simulation --seeds {seed} --trace",
+            violation.what, outcome.story
+        );
+    }
+}
+
+fn part(number: u64) {
+    (number * SEEDS..(number + 1) * SEEDS).for_each(holds);
+}
+
+#[test]
+fn seeds_that_once_failed_hold() {
+    for (seed, _) in regressions::SEEDS {
+        holds(*seed);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in [3, 1_000_003] {
+        let once = run(seed, &Story::OfViolation).unwrap();
+        let again = run(seed, &Story::OfViolation).unwrap();
+        assert_eq!((once.fingerprint, once.took), (again.fingerprint, again.took), "seed {seed}");
+    }
+    let other = run(4, &Story::OfViolation).unwrap();
+    assert_ne!(run(3, &Story::OfViolation).unwrap().fingerprint, other.fingerprint);
+}
+
+/// The thousand, in parts that run beside each other.
+macro_rules! parts {
+    ($($name:ident: $number:literal),*) => { $(#[test] fn $name() { part($number); })* };
+}
+
+parts!(
+    seeds_0_to_124: 0,
+    seeds_125_to_249: 1,
+    seeds_250_to_374: 2,
+    seeds_375_to_499: 3,
+    seeds_500_to_624: 4,
+    seeds_625_to_749: 5,
+    seeds_750_to_874: 6,
+    seeds_875_to_999: 7
+);
