@@ -1,5 +1,6 @@
 //! System tests with real processes, and what they and the benchmarks share: a cluster of Springtide's own binaries on
-//! free ports, in a directory of its own, gone when it is dropped.
+//! free ports, in a directory of its own, gone when it is dropped. And [`simulation`]: the same parts in one thread, on a
+//! virtual clock.
 //!
 //! The binaries are taken from the directory that this one was built into; `cargo xtask test` and `cargo xtask bench`
 //! build them first.
