@@ -22,9 +22,17 @@ pub struct Seen {
 }
 
 /// All nodes that were heard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
     nodes: Mutex<BTreeMap<NodeId, Seen>>,
+    /// Since when this process is known to be able to hear.
+    hears_since: Mutex<Instant>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { nodes: Mutex::default(), hears_since: Mutex::new(Instant::now()) }
+    }
 }
 
 /// What a heartbeat changed.
@@ -75,8 +83,24 @@ impl Registry {
     /// Starts every node's silence anew: whoever judges it was not able to hear.
     pub fn forgive(&self) {
         let now = Instant::now();
+        *self.hears_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
         for seen in self.lock().values_mut() {
             seen.silent_since = now;
+        }
+    }
+
+    /// For how long this process has been able to hear: a node that it has not heard is silent for no longer than that.
+    pub fn hears_for(&self) -> Duration {
+        self.hears_since.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Brings up to date how long the nodes have been silent, and nothing else of what was heard of them.
+    pub fn freshen(&self, earlier: &mut [Seen]) {
+        let nodes = self.lock();
+        for seen in earlier {
+            if let Some(now) = nodes.get(&seen.heartbeat.node) {
+                seen.silent_since = now.silent_since;
+            }
         }
     }
 

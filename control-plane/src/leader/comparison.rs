@@ -14,7 +14,7 @@ use springtide_core::node::{NodeEvent, NodeState};
 use springtide_core::wire::{EventMessage, NodeCondition, V1};
 use springtide_store::port::{Error, Fence, NodeRow, NodeSighting, ReconcileAction, Reconciliation, Result};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::app::App;
 use crate::registry::Seen;
@@ -48,18 +48,22 @@ impl Markers {
         }
     }
 
-    /// Puts a marker in and waits until it comes back. Whether it did in time.
-    async fn round_trip(&self, app: &App) -> bool {
+    /// Puts a marker in and waits until it comes back. How long the broker took to take it; `None`: it did not come back
+    /// in time.
+    async fn round_trip(&self, app: &App) -> Option<Duration> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let marker = EventMessage::Marker { v: V1, id, token: self.token };
+        let asked = Instant::now();
         let sent = app.parts.broker.events.publish_events(&[marker]).await;
+        let taken_in = asked.elapsed();
         if let Some(Err(error)) = sent.first() {
             tracing::debug!(%error, "no comparison without the broker");
-            return false;
+            return None;
         }
         let mut last = self.last.subscribe();
         let back = last.wait_for(|last| *last >= id);
-        matches!(timeout(app.config.confirm_timeout, back).await, Ok(Ok(_)))
+        let came_back = matches!(timeout(app.config.confirm_timeout, back).await, Ok(Ok(_)));
+        came_back.then_some(taken_in)
     }
 }
 
@@ -85,16 +89,23 @@ struct Memory {
 
 async fn compare(app: &App, fence: &Fence, markers: &Markers, memory: &mut Memory) -> Result<()> {
     // In this order: whatever these heartbeats list was said before the marker, so the store knows it afterwards.
-    let seen = app.registry.all();
-    if !markers.round_trip(app).await {
+    let mut seen = app.registry.all();
+    let Some(taken_in) = markers.round_trip(app).await else {
         // Whoever does not hear its own voice can't say that others are silent.
         app.registry.forgive();
         return Ok(());
+    };
+    if taken_in >= app.config.heartbeat_interval {
+        // It was the broker that paused, and the nodes' heartbeats are behind the marker.
+        app.registry.forgive();
     }
+    // The marker may have been on its way for long, while they spoke.
+    app.registry.freshen(&mut seen);
     let tasks = app.store.in_flight().await?;
     let rows = sight(app, fence, &seen).await?;
     let limits = Limits {
         lost_after: app.config.node_lost_after(),
+        hears_for: app.registry.hears_for(),
         release_lost_after: app.config.release_ttl
             + app.config.confirm_timeout
             + app.config.node_lost_after(),
@@ -161,7 +172,8 @@ async fn sight(app: &App, fence: &Fence, seen: &[Seen]) -> Result<Vec<NodeRow>> 
     for row in &mut rows {
         let heard = seen.iter().find(|seen| seen.heartbeat.node == row.id);
         let live = heard.is_some_and(|seen| seen.is_live(lost_after));
-        let judged_long_enough = heard.is_some() || now.since(row.changed_at) >= lost_after;
+        let judged_long_enough = heard.is_some()
+            || (now.since(row.changed_at) >= lost_after && app.registry.hears_for() >= lost_after);
         if live || !judged_long_enough {
             continue;
         }

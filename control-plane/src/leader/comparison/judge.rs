@@ -19,6 +19,8 @@ const MISSING_FROM: u32 = 2;
 pub struct Limits {
     /// Of a node.
     pub lost_after: Duration,
+    /// How long this leader has been able to hear: nobody's silence is longer, whoever led before.
+    pub hears_for: Duration,
     /// Of a released task that nobody holds.
     pub release_lost_after: Duration,
 }
@@ -69,7 +71,7 @@ impl Judge {
                 continue;
             };
             let fate = match nodes.get(node) {
-                None if now.since(*started_at) < limits.lost_after => Fate::NotYetKnown,
+                None if limits.hears_for.min(now.since(*started_at)) < limits.lost_after => Fate::NotYetKnown,
                 None => Fate::Lost(Loss::Unexplained, "its node was not heard of"),
                 Some(seen) => self.fate_on(seen, *incarnation, *run, *started_at, limits, &mut still_missing),
             };

@@ -11,8 +11,11 @@ use tokio::time::Instant;
 use super::judge::{Judge, Limits, inherited};
 use crate::registry::Seen;
 
-const LIMITS: Limits =
-    Limits { lost_after: Duration::from_secs(15), release_lost_after: Duration::from_secs(145) };
+const LIMITS: Limits = Limits {
+    lost_after: Duration::from_secs(15),
+    hears_for: Duration::from_secs(60),
+    release_lost_after: Duration::from_secs(145),
+};
 
 fn second(number: i64) -> Timestamp {
     Timestamp::from_micros(number * 1_000_000)
@@ -130,6 +133,9 @@ async fn a_new_leader_waits_for_nodes_that_it_has_not_heard_yet() {
     let mut judge = Judge::default();
     assert!(judge.judge(&[running(10)], &[], &LIMITS, second(12)).actions.is_empty());
     assert!(evicted(Loss::Unexplained, &judge.judge(&[running(10)], &[], &LIMITS, second(26)).actions));
+    let fresh = Limits { hears_for: Duration::from_secs(14), ..LIMITS };
+    let verdict = judge.judge(&[running(10)], &[], &fresh, second(1000));
+    assert!(verdict.actions.is_empty(), "it runs for long, and this leader has only begun to listen");
 }
 
 #[tokio::test(start_paused = true)]
