@@ -148,7 +148,13 @@ impl Registry {
 impl Seen {
     /// Whether it was heard within `lost_after` and has not said goodbye.
     pub fn is_live(&self, lost_after: Duration) -> bool {
-        self.silent_since.elapsed() < lost_after && self.heartbeat.condition != NodeCondition::Leaving
+        self.was_live(lost_after, Instant::now())
+    }
+
+    /// The same, at a time that has passed.
+    pub fn was_live(&self, lost_after: Duration, at: Instant) -> bool {
+        let silent = at.saturating_duration_since(self.silent_since);
+        silent < lost_after && self.heartbeat.condition != NodeCondition::Leaving
     }
 
     fn takes_from(&self, lane: &LaneName) -> bool {

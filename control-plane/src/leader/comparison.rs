@@ -48,22 +48,18 @@ impl Markers {
         }
     }
 
-    /// Puts a marker in and waits until it comes back. How long the broker took to take it; `None`: it did not come back
-    /// in time.
-    async fn round_trip(&self, app: &App) -> Option<Duration> {
+    /// Puts a marker in and waits until it comes back. Whether it did in time.
+    async fn round_trip(&self, app: &App) -> bool {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let marker = EventMessage::Marker { v: V1, id, token: self.token };
-        let asked = Instant::now();
         let sent = app.parts.broker.events.publish_events(&[marker]).await;
-        let taken_in = asked.elapsed();
         if let Some(Err(error)) = sent.first() {
             tracing::debug!(%error, "no comparison without the broker");
-            return None;
+            return false;
         }
         let mut last = self.last.subscribe();
         let back = last.wait_for(|last| *last >= id);
-        let came_back = matches!(timeout(app.config.confirm_timeout, back).await, Ok(Ok(_)));
-        came_back.then_some(taken_in)
+        matches!(timeout(app.config.confirm_timeout, back).await, Ok(Ok(_)))
     }
 }
 
@@ -89,27 +85,28 @@ struct Memory {
 
 async fn compare(app: &App, fence: &Fence, markers: &Markers, memory: &mut Memory) -> Result<()> {
     // In this order: whatever these heartbeats list was said before the marker, so the store knows it afterwards.
+    let asked = Instant::now();
     let mut seen = app.registry.all();
-    let Some(taken_in) = markers.round_trip(app).await else {
+    if !markers.round_trip(app).await {
         // Whoever does not hear its own voice can't say that others are silent.
         app.registry.forgive();
         return Ok(());
-    };
-    if taken_in >= app.config.heartbeat_interval {
-        // It was the broker that paused, and the nodes' heartbeats are behind the marker.
+    }
+    let tasks = app.store.in_flight().await?;
+    if asked.elapsed() >= app.config.heartbeat_interval {
+        // Broker, store or this process has paused: what the nodes said meanwhile may not have been heard yet.
         app.registry.forgive();
     }
-    // The marker may have been on its way for long, while they spoke.
     app.registry.freshen(&mut seen);
-    let tasks = app.store.in_flight().await?;
-    let rows = sight(app, fence, &seen).await?;
     let limits = Limits {
+        at: Instant::now(),
         lost_after: app.config.node_lost_after(),
         hears_for: app.registry.hears_for(),
         release_lost_after: app.config.release_ttl
             + app.config.confirm_timeout
             + app.config.node_lost_after(),
     };
+    let rows = sight(app, fence, &seen, &limits).await?;
     let Verdict { mut actions, unwanted } = memory.judge.judge(&tasks, &seen, &limits, app.now());
     if let Some(began) = memory.began {
         // Confirms are not stored. Not before the marker was back: most of it has started meanwhile, and has said so.
@@ -159,21 +156,22 @@ async fn correct(app: &App, fence: &Fence, actions: &[ReconcileAction]) -> Resul
 }
 
 /// Brings the rows of nodes up to what was heard, and to silence.
-async fn sight(app: &App, fence: &Fence, seen: &[Seen]) -> Result<Vec<NodeRow>> {
+async fn sight(app: &App, fence: &Fence, seen: &[Seen], limits: &Limits) -> Result<Vec<NodeRow>> {
     let now = app.now();
-    let lost_after = app.config.node_lost_after();
+    let lost_after = limits.lost_after;
+    let is_live = |seen: &Seen| seen.was_live(lost_after, limits.at);
     let live: Vec<NodeSighting> = seen
         .iter()
-        .filter(|seen| seen.is_live(lost_after) || seen.heartbeat.condition == NodeCondition::Leaving)
+        .filter(|seen| is_live(seen) || seen.heartbeat.condition == NodeCondition::Leaving)
         .map(sighting)
         .collect();
     app.store.sight_nodes(fence, &live, now).await?;
     let mut rows = app.store.nodes(now).await?;
     for row in &mut rows {
         let heard = seen.iter().find(|seen| seen.heartbeat.node == row.id);
-        let live = heard.is_some_and(|seen| seen.is_live(lost_after));
+        let live = heard.is_some_and(is_live);
         let judged_long_enough = heard.is_some()
-            || (now.since(row.changed_at) >= lost_after && app.registry.hears_for() >= lost_after);
+            || (now.since(row.changed_at) >= lost_after && limits.hears_for >= lost_after);
         if live || !judged_long_enough {
             continue;
         }

@@ -72,7 +72,7 @@ impl House {
         let section = layers.section("broker")?;
         let rng = Xoshiro256PlusPlus::seed_from_u64(plan.seed);
         let memory = Memory::with_faults(&section, faults(&plan), rng);
-        let truth = Arc::new(Truth::new(plan.jobs.clone()));
+        let truth = Arc::new(Truth::new(&plan));
         let (seen, patience) = (Arc::clone(&truth), plan.tuning.ack_timeout);
         memory.watch(move |sight| seen.sees(&sight, patience));
         let (network, _) = memory.connect();
@@ -120,7 +120,7 @@ impl House {
 
     /// From now on nothing goes wrong, and everybody is there.
     pub fn calm(&self) {
-        self.truth.disturb(None, "calm from now on");
+        self.truth.fault("calm from now on");
         self.weather.calm();
         self.memory.set_faults(Faults::default());
         self.memory.unblock();

@@ -142,7 +142,9 @@ macro_rules! pass_on {
                 moment: Moment,
             ) -> Result<Reconciliation> {
                 self.call(Access::Write, async {
-                    self.truth.corrects(actions);
+                    if self.truth.leads(fence) {
+                        self.truth.corrects(actions);
+                    }
                     let done = self.inner.reconcile(fence, actions, policy, moment).await?;
                     self.truth.wrote_as(fence, "a correction");
                     self.truth.released(&done.republished);
@@ -177,6 +179,9 @@ macro_rules! pass_on {
                 now: Timestamp,
             ) -> Result<NodeRow> {
                 self.call(Access::Write, async {
+                    if event == NodeEvent::Silent && fence.is_some_and(|fence| self.truth.leads(fence)) {
+                        self.truth.lost(node.as_str());
+                    }
                     let row = self.inner.change_node(node, event, fence, now).await?;
                     if let Some(fence) = fence {
                         self.truth.wrote_as(fence, "a change of a node");

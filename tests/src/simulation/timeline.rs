@@ -66,11 +66,14 @@ fn after(span: Duration, end: impl FnOnce() + Send + 'static) {
 }
 
 fn trouble(house: &Arc<House>, trouble: Trouble, span: Duration) {
-    house.truth.disturb(None, format!("{trouble:?} for {span:?}"));
+    house.truth.fault(format!("{trouble:?} for {span:?}"));
     house.weather.begin(trouble);
+    if trouble == Trouble::ObjectsFail {
+        house.truth.objects_fail();
+    }
     let house = Arc::clone(house);
     after(span, move || {
-        house.truth.disturb(None, format!("{trouble:?} is over"));
+        house.truth.fault(format!("{trouble:?} is over"));
         house.weather.end(trouble);
     });
 }
@@ -95,11 +98,11 @@ fn happen(house: &Arc<House>, fault: Fault) {
         | Fault::StoreCut { .. }
         | Fault::ControlClockJumps { .. } => to_control(house, fault),
         Fault::BrokerRestarts { how, outage } => {
-            house.truth.disturb(None, format!("the broker goes down, {how:?}"));
+            house.truth.fault(format!("the broker goes down, {how:?}"));
             house.memory.restart(how, outage);
         }
         Fault::BrokerBlocked { span } => {
-            house.truth.disturb(None, "the broker takes nothing");
+            house.truth.fault("the broker takes nothing");
             house.memory.block("low on disk");
             let house = Arc::clone(house);
             after(span, move || house.memory.unblock());
@@ -138,17 +141,17 @@ fn to_node(house: &Arc<House>, fault: Fault) {
         Fault::AgentDies { .. } => present.life.die(),
         Fault::AgentDiesAfter { calls, .. } => present.life.die_after(calls),
         Fault::AgentCut { span, .. } => {
-            house.truth.disturb(Some(&id), format!("{id} is cut off for {span:?}"));
+            house.truth.fault(format!("{id} is cut off for {span:?}"));
             house.memory.cut(present.client, Some(span));
             let house = Arc::clone(house);
-            after(span, move || house.truth.disturb(Some(&id), format!("{id} is back")));
+            after(span, move || house.truth.fault(format!("{id} is back")));
         }
         Fault::WorkerKilled { .. } => {
-            house.truth.disturb(Some(&id), format!("the worker of {id} is killed"));
+            house.truth.fault(format!("the worker of {id} is killed"));
             present.hands.kill();
         }
         Fault::WorkerHangs { span, .. } => {
-            house.truth.disturb(Some(&id), format!("the worker of {id} hangs for {span:?}"));
+            house.truth.fault(format!("the worker of {id} hangs for {span:?}"));
             present.hands.freeze(true);
             after(span, move || present.hands.freeze(false));
         }
@@ -161,7 +164,7 @@ fn to_control(house: &Arc<House>, fault: Fault) {
         Fault::ControlStops { control } => return house.stop_control(control),
         Fault::ControlStandsStill { control, span } => return house.still_control(control, span),
         Fault::ControlClockJumps { control, by_ms } => {
-            house.truth.disturb(None, format!("the clock of control plane {control} jumps by {by_ms} ms"));
+            house.truth.fault(format!("the clock of control plane {control} jumps by {by_ms} ms"));
             return house.controls[control].clock.jump(by_ms);
         }
         _ => {}
@@ -178,11 +181,11 @@ fn to_control(house: &Arc<House>, fault: Fault) {
         Fault::ControlDies { .. } => present.life.die(),
         Fault::ControlDiesAfter { calls, .. } => present.life.die_after(calls),
         Fault::ControlCut { span, .. } => {
-            house.truth.disturb(None, format!("control plane {control} is cut off for {span:?}"));
+            house.truth.fault(format!("control plane {control} is cut off for {span:?}"));
             house.memory.cut(present.client, Some(span));
         }
         Fault::StoreCut { span, .. } => {
-            house.truth.disturb(None, format!("control plane {control} can't reach the store for {span:?}"));
+            house.truth.fault(format!("control plane {control} can't reach the store for {span:?}"));
             present.life.cut_store(true);
             after(span, move || present.life.cut_store(false));
         }

@@ -6,19 +6,20 @@
 
 mod leases;
 mod messages;
+mod nodes;
 mod runs;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use springtide_broker::memory::ClientId;
 use springtide_core::{JobId, RunId, TaskId};
-use tokio::time::Instant;
 
 use super::journal::Journal;
-use super::plan::{JobPlan, TaskPlan};
+use super::plan::{JobPlan, Plan, TaskPlan};
 
 pub use runs::{RunEnd, Seat};
 
@@ -30,6 +31,8 @@ pub struct Truth {
     /// What happened.
     pub journal: Journal,
     plans: Vec<JobPlan>,
+    /// After which silence a node may be taken for lost.
+    lost_after: Duration,
     state: Mutex<State>,
 }
 
@@ -48,16 +51,15 @@ struct State {
     owed: Vec<messages::Owed>,
     /// The largest token of the leader's lease.
     token: u64,
-    /// When something last happened that may look like a death: by node, and to all.
-    disturbed: BTreeMap<String, Instant>,
-    disturbed_all: Option<Instant>,
+    voices: BTreeMap<String, nodes::Voice>,
+    /// Whether inputs and outputs could not be had for a while: runs that fail for that are charged.
+    objects_failed: bool,
     counts: Counts,
 }
 
 /// What is known of a publication.
 #[derive(Default)]
 struct AttemptTruth {
-    released_at: Option<Instant>,
     solo: bool,
     /// How often it was put on its way.
     copies: u32,
@@ -114,9 +116,10 @@ pub struct Counts {
 }
 
 impl Truth {
-    /// Of a run in which these jobs are asked for.
-    pub fn new(plans: Vec<JobPlan>) -> Self {
-        Self { journal: Journal::default(), plans, state: Mutex::default() }
+    /// Of a run that goes by this plan.
+    pub fn new(plan: &Plan) -> Self {
+        let lost_after = plan.tuning.heartbeat * 3;
+        Self { journal: Journal::default(), plans: plan.jobs.clone(), lost_after, state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -146,17 +149,14 @@ impl Truth {
         state
     }
 
-    /// A fault that may look like a death of what runs on a node; `None`: on any.
-    pub fn disturb(&self, node: Option<&str>, what: impl Display) {
+    /// Something goes wrong.
+    pub fn fault(&self, what: impl Display) {
         self.journal.note(format!("fault: {what}"));
-        let now = Instant::now();
-        let mut state = self.lock();
-        match node {
-            Some(node) => {
-                state.disturbed.insert(node.to_owned(), now);
-            }
-            None => state.disturbed_all = Some(now),
-        }
+    }
+
+    /// Inputs and outputs can't be had for a while.
+    pub fn objects_fail(&self) {
+        self.lock().objects_failed = true;
     }
 
     /// Somebody was told that a job is accepted.
@@ -215,12 +215,5 @@ impl State {
 
     fn plan(&self, task: TaskId) -> Option<&TaskPlan> {
         self.jobs.get(&task.job)?.tasks.get(task.index as usize)
-    }
-
-    /// Whether anything happened since then that may look like a death of what runs on this node.
-    fn was_disturbed(&self, node: Option<&str>, since: Option<Instant>) -> bool {
-        let after = |at: &Instant| since.is_none_or(|since| *at + runs::MEMORY_OF_FAULTS >= since);
-        let own = node.and_then(|node| self.disturbed.get(node));
-        own.is_some_and(after) || self.disturbed_all.as_ref().is_some_and(after)
     }
 }

@@ -244,7 +244,11 @@ impl EventBus for Wire {
             Box::pin(arrives) as futures::future::BoxFuture<'static, ()>
         };
         if self.casual(again).await {
-            return self.inner.events.publish_heartbeat(heartbeat, expires_after).await;
+            let said = self.inner.events.publish_heartbeat(heartbeat, expires_after).await;
+            if said.is_ok() {
+                self.truth.spoke(heartbeat.node.as_str());
+            }
+            return said;
         }
         Ok(())
     }

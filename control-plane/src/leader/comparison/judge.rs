@@ -8,6 +8,7 @@ use springtide_core::task::Loss;
 use springtide_core::wire::NodeCondition;
 use springtide_core::{Incarnation, NodeId, RunId, TaskId, Timestamp};
 use springtide_store::port::{InFlight, ReconcileAction};
+use tokio::time::Instant;
 
 use crate::registry::Seen;
 
@@ -17,6 +18,8 @@ const MISSING_FROM: u32 = 2;
 /// After how long silence means something.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// The moment at which silences are measured. All that takes time comes after it: a pause then makes nobody silent.
+    pub at: Instant,
     /// Of a node.
     pub lost_after: Duration,
     /// How long this leader has been able to hear: nobody's silence is longer, whoever led before.
@@ -104,7 +107,7 @@ impl Judge {
         if heartbeat.condition == NodeCondition::Leaving {
             return Fate::Lost(Loss::Explained, "its node has ended");
         }
-        if !seen.is_live(limits.lost_after) {
+        if !seen.was_live(limits.lost_after, limits.at) {
             return Fate::Lost(Loss::Unexplained, "its node was not heard of for too long");
         }
         if heartbeat.incarnation < incarnation || seen.heard_at <= started_at {
@@ -129,7 +132,7 @@ impl Judge {
 
 /// Publications that live nodes have, started or not.
 fn held(seen: &[Seen], limits: &Limits) -> HashSet<(TaskId, u32)> {
-    let live = seen.iter().filter(|seen| seen.is_live(limits.lost_after));
+    let live = seen.iter().filter(|seen| seen.was_live(limits.lost_after, limits.at));
     live.flat_map(|seen| {
         let runs = seen.heartbeat.runs.iter().map(|run| (run.task, run.attempt));
         seen.heartbeat.held.iter().copied().chain(runs)

@@ -11,11 +11,17 @@ use tokio::time::Instant;
 use super::judge::{Judge, Limits, inherited};
 use crate::registry::Seen;
 
-const LIMITS: Limits = Limits {
-    lost_after: Duration::from_secs(15),
-    hears_for: Duration::from_secs(60),
-    release_lost_after: Duration::from_secs(145),
-};
+const LOST_AFTER: Duration = Duration::from_secs(15);
+
+/// As they are now.
+fn limits() -> Limits {
+    Limits {
+        at: Instant::now(),
+        lost_after: LOST_AFTER,
+        hears_for: Duration::from_secs(60),
+        release_lost_after: Duration::from_secs(145),
+    }
+}
 
 fn second(number: i64) -> Timestamp {
     Timestamp::from_micros(number * 1_000_000)
@@ -83,18 +89,18 @@ fn evicted(loss: Loss, actions: &[ReconcileAction]) -> bool {
 #[tokio::test(start_paused = true)]
 async fn what_runs_where_it_should_is_left_alone() {
     let verdict =
-        Judge::default().judge(&[running(10)], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
+        Judge::default().judge(&[running(10)], &[seen(12, 3, vec![report(1)])], &limits(), second(13));
     assert!(verdict.actions.is_empty() && verdict.unwanted.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_is_lost_only_when_two_heartbeats_miss_it() {
     let mut judge = Judge::default();
-    let first = judge.judge(&[running(10)], &[seen(12, 3, vec![])], &LIMITS, second(13));
+    let first = judge.judge(&[running(10)], &[seen(12, 3, vec![])], &limits(), second(13));
     assert!(first.actions.is_empty());
-    let same = judge.judge(&[running(10)], &[seen(12, 3, vec![])], &LIMITS, second(18));
+    let same = judge.judge(&[running(10)], &[seen(12, 3, vec![])], &limits(), second(18));
     assert!(same.actions.is_empty(), "the same heartbeat again says nothing new");
-    let second_one = judge.judge(&[running(10)], &[seen(20, 4, vec![])], &LIMITS, second(21));
+    let second_one = judge.judge(&[running(10)], &[seen(20, 4, vec![])], &limits(), second(21));
     assert!(evicted(Loss::Explained, &second_one.actions));
 }
 
@@ -102,7 +108,7 @@ async fn a_run_is_lost_only_when_two_heartbeats_miss_it() {
 async fn a_heartbeat_from_before_the_start_says_nothing() {
     let mut judge = Judge::default();
     for sequence in 3..9 {
-        let verdict = judge.judge(&[running(10)], &[seen(9, sequence, vec![])], &LIMITS, second(13));
+        let verdict = judge.judge(&[running(10)], &[seen(9, sequence, vec![])], &limits(), second(13));
         assert!(verdict.actions.is_empty());
     }
 }
@@ -111,12 +117,12 @@ async fn a_heartbeat_from_before_the_start_says_nothing() {
 async fn a_new_incarnation_and_silence_are_unexplained_deaths() {
     let mut newer = seen(20, 1, vec![]);
     newer.heartbeat.incarnation = incarnation(6);
-    let verdict = Judge::default().judge(&[running(10)], &[newer], &LIMITS, second(21));
+    let verdict = Judge::default().judge(&[running(10)], &[newer], &limits(), second(21));
     assert!(evicted(Loss::Unexplained, &verdict.actions));
 
     let silent = seen(12, 3, vec![report(1)]);
-    tokio::time::advance(LIMITS.lost_after).await;
-    let verdict = Judge::default().judge(&[running(10)], &[silent], &LIMITS, second(30));
+    tokio::time::advance(LOST_AFTER).await;
+    let verdict = Judge::default().judge(&[running(10)], &[silent], &limits(), second(30));
     assert!(evicted(Loss::Unexplained, &verdict.actions));
 }
 
@@ -124,16 +130,16 @@ async fn a_new_incarnation_and_silence_are_unexplained_deaths() {
 async fn last_words_are_an_explanation() {
     let mut leaving = seen(20, 9, vec![]);
     leaving.heartbeat.condition = NodeCondition::Leaving;
-    let verdict = Judge::default().judge(&[running(10)], &[leaving], &LIMITS, second(21));
+    let verdict = Judge::default().judge(&[running(10)], &[leaving], &limits(), second(21));
     assert!(evicted(Loss::Explained, &verdict.actions));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_leader_waits_for_nodes_that_it_has_not_heard_yet() {
     let mut judge = Judge::default();
-    assert!(judge.judge(&[running(10)], &[], &LIMITS, second(12)).actions.is_empty());
-    assert!(evicted(Loss::Unexplained, &judge.judge(&[running(10)], &[], &LIMITS, second(26)).actions));
-    let fresh = Limits { hears_for: Duration::from_secs(14), ..LIMITS };
+    assert!(judge.judge(&[running(10)], &[], &limits(), second(12)).actions.is_empty());
+    assert!(evicted(Loss::Unexplained, &judge.judge(&[running(10)], &[], &limits(), second(26)).actions));
+    let fresh = Limits { hears_for: Duration::from_secs(14), ..limits() };
     let verdict = judge.judge(&[running(10)], &[], &fresh, second(1000));
     assert!(verdict.actions.is_empty(), "it runs for long, and this leader has only begun to listen");
 }
@@ -141,12 +147,12 @@ async fn a_new_leader_waits_for_nodes_that_it_has_not_heard_yet() {
 #[tokio::test(start_paused = true)]
 async fn what_nobody_holds_for_too_long_gets_a_new_attempt() {
     let mut judge = Judge::default();
-    assert!(judge.judge(&[released(0)], &[], &LIMITS, second(145)).actions.is_empty());
-    let late = judge.judge(&[released(0)], &[], &LIMITS, second(146));
+    assert!(judge.judge(&[released(0)], &[], &limits(), second(145)).actions.is_empty());
+    let late = judge.judge(&[released(0)], &[], &limits(), second(146));
     assert!(matches!(late.actions[..], [ReconcileAction::Republish { attempt: 1, .. }]));
     let mut holder = seen(140, 3, vec![]);
     holder.heartbeat.held.push((task_id(), 1));
-    assert!(judge.judge(&[released(0)], &[holder], &LIMITS, second(146)).actions.is_empty());
+    assert!(judge.judge(&[released(0)], &[holder], &limits(), second(146)).actions.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,14 +161,14 @@ async fn runs_that_the_store_does_not_want_are_named() {
     let stale = Judge::default().judge(
         &[running(10)],
         &[seen(12, 3, vec![report(1), report(2)])],
-        &LIMITS,
+        &limits(),
         second(13),
     );
     assert_eq!(stale.unwanted.get(&node()), Some(&vec![run(2)]));
-    let ended = Judge::default().judge(&[], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
+    let ended = Judge::default().judge(&[], &[seen(12, 3, vec![report(1)])], &limits(), second(13));
     assert_eq!(ended.unwanted.get(&node()), Some(&vec![run(1)]));
     let just_started =
-        Judge::default().judge(&[released(10)], &[seen(12, 3, vec![report(1)])], &LIMITS, second(13));
+        Judge::default().judge(&[released(10)], &[seen(12, 3, vec![report(1)])], &limits(), second(13));
     assert!(just_started.unwanted.is_empty());
 }
 

@@ -114,7 +114,7 @@ impl House {
         let closed = Arc::clone(&router);
         life.on_death(move || {
             loops.iter().for_each(tokio::task::JoinHandle::abort);
-            truth.disturb(None, format!("control plane {index} dies"));
+            truth.fault(format!("control plane {index} dies"));
             *closed.lock().unwrap_or_else(PoisonError::into_inner) = None;
             memory.cut(client, None);
             let _ = deaths.try_send(Part::Control(index));
@@ -147,7 +147,7 @@ impl House {
     pub fn stop_control(&self, index: usize) {
         let control = &self.controls[index];
         let Some(Present { life, stop, .. }) = control.present() else { return };
-        self.truth.disturb(None, format!("control plane {index} is told to end"));
+        self.truth.fault(format!("control plane {index} is told to end"));
         life.has_trouble();
         stop.request();
         let limit = control.config.stop_timeout;
@@ -160,7 +160,7 @@ impl House {
     /// Stops a control plane where it is, for a while. The broker gives up on it.
     pub fn still_control(&self, index: usize, span: Duration) {
         let Some(Present { life, client, .. }) = self.controls[index].present() else { return };
-        self.truth.disturb(None, format!("control plane {index} stands still for {span:?}"));
+        self.truth.fault(format!("control plane {index} stands still for {span:?}"));
         node::stand_still(self, life, client, span);
     }
 }

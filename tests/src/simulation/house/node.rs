@@ -126,7 +126,7 @@ impl House {
         life.on_death(move || {
             dying.crash();
             truth.runs_die(client);
-            truth.disturb(Some(&id), format!("{id} dies"));
+            truth.fault(format!("{id} dies"));
             memory.cut(client, None);
             let _ = deaths.try_send(Part::Node(index));
         });
@@ -158,7 +158,7 @@ impl House {
     pub fn still_node(&self, index: usize, span: Duration) {
         let node = &self.nodes[index];
         let Some(Present { life, client, .. }) = node.present() else { return };
-        self.truth.disturb(Some(node.id.as_str()), format!("{} stands still for {span:?}", node.id));
+        self.truth.fault(format!("{} stands still for {span:?}", node.id));
         stand_still(self, life, client, span);
     }
 }

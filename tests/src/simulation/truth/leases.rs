@@ -14,6 +14,11 @@ impl Truth {
         }
     }
 
+    /// Whether this is the latest token.
+    pub fn leads(&self, fence: &Fence) -> bool {
+        self.lock().token == fence.token
+    }
+
     /// A fenced write was committed.
     pub fn wrote_as(&self, fence: &Fence, what: &str) {
         let mut state = self.lock();

@@ -1,15 +1,10 @@
 //! What runs in the workers: the truth about runs, whatever is said of them.
 
-use std::time::Duration;
-
 use springtide_broker::memory::ClientId;
 use springtide_core::{RunId, TaskId};
 use tokio::time::Instant;
 
 use super::{State, Truth};
-
-/// A fault may be answered so much later: nodes have to be silent for a while, and comparisons to come round.
-pub(super) const MEMORY_OF_FAULTS: Duration = Duration::from_mins(2);
 
 /// One start of an agent, as its workers know it.
 #[derive(Clone, Debug)]
@@ -100,8 +95,7 @@ impl Truth {
 
     /// What an agent holds may exceed its slots only after its connection was lost: by what it still runs then.
     pub fn holds(&self, node: &str, slots: usize, held: usize) {
-        let most = if self.lock().was_disturbed(Some(node), Some(Instant::now())) { slots * 2 } else { slots };
-        if held > most {
+        if held > slots * 2 {
             self.accuse(format!("{node} holds {held} tasks and has {slots} slots"), vec![node.to_owned()]);
         }
     }

@@ -7,10 +7,8 @@ use springtide_core::wire::Output;
 use springtide_core::{JobId, RunId, TaskId};
 use springtide_store::Store;
 use springtide_store::port::{
-    Cursor, JobInput, JobRow, JobSpec, ReconcileAction, ReleasedTask, TaskFilter, TaskRow,
+    Cursor, JobInput, JobRow, JobSpec, ReleasedTask, TaskFilter, TaskRow,
 };
-use springtide_core::task::Loss;
-use tokio::time::Instant;
 
 use super::{Job, State, Truth};
 use crate::simulation::plan::Nature;
@@ -26,7 +24,7 @@ pub(super) struct Row {
     charges: u32,
     evictions: u32,
     pub(super) run: Option<RunId>,
-    node: Option<String>,
+    pub(super) node: Option<String>,
     outputs: Vec<Output>,
     error: Option<String>,
 }
@@ -77,25 +75,6 @@ impl Truth {
             let mut state = self.step(format!("released {} attempt {}{solo}", task.task, task.attempt));
             let truth = state.attempt((task.task, task.attempt));
             truth.solo = task.solo;
-            truth.released_at = Some(Instant::now());
-        }
-    }
-
-    /// The comparison is about to correct tasks. What died alone without explanation may be charged.
-    pub fn corrects(&self, actions: &[ReconcileAction]) {
-        for action in actions {
-            let mut state = self.step(match action {
-                ReconcileAction::Evict { task, attempt, loss, message } => {
-                    format!("corrects {task} attempt {attempt} evict {loss:?}: {message}")
-                }
-                ReconcileAction::Republish { task, attempt } => {
-                    format!("corrects {task} attempt {attempt} republish")
-                }
-            });
-            if let ReconcileAction::Evict { task, attempt, loss: Loss::Unexplained, .. } = action {
-                let truth = state.attempt((*task, *attempt));
-                truth.to_blame |= truth.solo;
-            }
         }
     }
 
@@ -214,19 +193,15 @@ impl State {
         }
         let nature = self.plan(task).map_or(Nature::Fine, |plan| plan.nature);
         let truth = self.attempt((task, attempt));
-        let (solo, since, runs) = (truth.solo, truth.released_at, truth.runs.clone());
-        let node = before.and_then(|before| before.node.clone());
+        let (solo, to_blame, never_ran) = (truth.solo, truth.to_blame, truth.runs.is_empty());
         let message = row.error.clone().unwrap_or_default();
         let dies = matches!(nature, Nature::KillsAgent | Nature::KillsWorker);
         if dies && !solo {
             self.accuse_task(task, format!("an unexplained death was charged in attempt {attempt}, not alone"));
         }
-        if nature.is_harmless() {
-            let io = runs.is_empty() || message.contains("could not be");
-            let excused = self.was_disturbed(node.as_deref(), since);
-            if !(solo || io) || !excused {
-                self.accuse_task(task, format!("it does no harm and was charged in attempt {attempt} {message}"));
-            }
+        let no_objects = self.objects_failed && (never_ran || message.contains("could not be"));
+        if nature.is_harmless() && !(solo && to_blame) && !no_objects {
+            self.accuse_task(task, format!("it does no harm and was charged in attempt {attempt} {message}"));
         }
     }
 
