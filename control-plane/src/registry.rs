@@ -51,13 +51,19 @@ impl Registry {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a heartbeat.
-    pub fn hear(&self, heartbeat: Heartbeat, now: Timestamp) -> Heard {
+    /// Takes in a heartbeat. `expiry`: after which the broker forgets one; none that is older can come.
+    pub fn hear(&self, heartbeat: Heartbeat, now: Timestamp, expiry: Duration) -> Heard {
         let mut nodes = self.lock();
-        let before = nodes.get(&heartbeat.node).map(|seen| &seen.heartbeat);
-        let heard = match before {
-            // Incarnations are ULIDs: the later one is the greater.
-            Some(old) if old.incarnation > heartbeat.incarnation => return Heard::Old,
+        let known = nodes.get(&heartbeat.node);
+        let heard = match known.map(|seen| &seen.heartbeat) {
+            // Incarnations are ULIDs: the later one is the greater, unless the node's clock was set back. Then the
+            // greater one has been silent since: for longer than anything that it overtook could live.
+            Some(old) if old.incarnation > heartbeat.incarnation => {
+                if known.is_some_and(|seen| seen.silent_since.elapsed() < expiry) {
+                    return Heard::Old;
+                }
+                Heard::Changed
+            }
             Some(old) if old.incarnation == heartbeat.incarnation && old.sequence >= heartbeat.sequence => {
                 return Heard::Old;
             }
@@ -160,5 +166,46 @@ impl Seen {
     fn takes_from(&self, lane: &LaneName) -> bool {
         let takes = matches!(self.heartbeat.condition, NodeCondition::Active | NodeCondition::Paused { .. });
         takes && self.heartbeat.consuming.as_ref().unwrap_or(&self.heartbeat.lane) == lane
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use springtide_core::Incarnation;
+    use springtide_core::wire::{HostFigures, V1};
+
+    use super::*;
+
+    fn heartbeat(incarnation: u128, sequence: u64) -> Heartbeat {
+        Heartbeat {
+            v: V1,
+            node: "n1".parse().unwrap(),
+            incarnation: Incarnation::new(Timestamp::default(), incarnation),
+            sequence,
+            at: Timestamp::default(),
+            pool: None,
+            condition: NodeCondition::Active,
+            lane: "cpu".parse().unwrap(),
+            consuming: None,
+            slots: 1,
+            held: Vec::new(),
+            runs: Vec::new(),
+            host: HostFigures::default(),
+            devices: Vec::new(),
+            models: Vec::new(),
+            version: String::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_smaller_incarnation_is_heard_once_the_greater_one_is_silent() {
+        let registry = Registry::default();
+        let expiry = Duration::from_secs(10);
+        let hear = |incarnation| registry.hear(heartbeat(incarnation, 1), Timestamp::default(), expiry);
+        assert_eq!(hear(5), Heard::Changed);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(hear(4), Heard::Old, "it may have been overtaken");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(hear(4), Heard::Changed, "the node's clock was set back");
     }
 }

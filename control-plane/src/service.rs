@@ -79,13 +79,15 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
 
 /// Hears heartbeats, for ever.
 async fn hear(app: Arc<App>) {
+    // As agents have it.
+    let expiry = app.config.heartbeat_interval * 2;
     loop {
         match app.parts.broker.events.subscribe_heartbeats().await {
             Ok(mut heartbeats) => {
                 while let Some(heartbeat) = heartbeats.next().await {
                     let node = heartbeat.node.clone();
                     app.stopping.hear(&heartbeat, app.now() - app.config.node_lost_after());
-                    if app.registry.hear(heartbeat, app.now()) == Heard::Changed {
+                    if app.registry.hear(heartbeat, app.now(), expiry) == Heard::Changed {
                         note(&app, &node).await;
                     }
                 }

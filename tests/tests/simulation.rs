@@ -12,7 +12,10 @@ const SEEDS: u64 = 125;
 /// Runs a seed, which has to keep all promises.
 fn holds(seed: u64) {
     let outcome = run(seed, &Story::OfViolation).expect("the simulation can be set up");
-    assert!(outcome.tasks >= TASKS && outcome.faults >= FAULTS, "seed {seed} has too little in it: {outcome:?}");
+    assert!(
+        outcome.tasks >= TASKS && outcome.faults >= FAULTS,
+        "seed {seed} has too little in it: {outcome:?}"
+    );
     if let Some(violation) = outcome.violation {
         panic!(
             "seed {seed}: {}\n\n{}\nagain: cargo xtask simulation --seeds {seed} --trace",

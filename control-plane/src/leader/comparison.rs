@@ -72,7 +72,8 @@ pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
             Err(error @ Error::Fenced { .. }) => tracing::debug!(%error, "no comparison"),
             Err(error) => tracing::warn!(%error, "no comparison"),
         }
-        sleep(app.config.compare_interval).await;
+        // As often as heartbeats come at least: what they show is answered by the next.
+        sleep(app.config.compare_interval.min(app.config.heartbeat_interval)).await;
     }
 }
 
@@ -170,8 +171,8 @@ async fn sight(app: &App, fence: &Fence, seen: &[Seen], limits: &Limits) -> Resu
     for row in &mut rows {
         let heard = seen.iter().find(|seen| seen.heartbeat.node == row.id);
         let live = heard.is_some_and(is_live);
-        let judged_long_enough = heard.is_some()
-            || (now.since(row.changed_at) >= lost_after && limits.hears_for >= lost_after);
+        let judged_long_enough =
+            heard.is_some() || (now.since(row.changed_at) >= lost_after && limits.hears_for >= lost_after);
         if live || !judged_long_enough {
             continue;
         }

@@ -139,7 +139,11 @@ async fn progress_is_told_between_changes() {
     let mut events = follow(&api, job, None).await;
     let told = events.next().await.unwrap();
     for (sequence, progress) in [(1, 0.25), (2, 0.75)] {
-        api.app.registry.hear(heartbeat(job, sequence, progress), api.app.now());
+        api.app.registry.hear(
+            heartbeat(job, sequence, progress),
+            api.app.now(),
+            std::time::Duration::from_secs(10),
+        );
         let event = events.next().await.unwrap();
         assert_eq!((event.id, &event.job["progress"]), (None, &json!(progress)));
         assert_eq!(event.job["version"], told.job["version"]);

@@ -155,7 +155,7 @@ async fn a_job_that_finds_room_is_released_and_published_at_once() {
     let api = Api::new().await;
     let stop = Stop::new();
     start_loops(&api.app, &stop);
-    api.app.registry.hear(heartbeat(), api.app.now());
+    api.app.registry.hear(heartbeat(), api.app.now(), std::time::Duration::from_secs(10));
     let mut leads = api.app.leadership.watch();
     leads.wait_for(Option::is_some).await.unwrap();
     let view = api.post("/v1/jobs", &json!({"model": "echo", "inputs": [{}, {}, {}]})).await.json();

@@ -38,7 +38,9 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let story = match &arguments.trace {
         None => Story::OfViolation,
-        Some(about) => Story::Of(about.split(',').filter(|about| !about.is_empty()).map(str::to_owned).collect()),
+        Some(about) => {
+            Story::Of(about.split(',').filter(|about| !about.is_empty()).map(str::to_owned).collect())
+        }
     };
     let next = AtomicU64::new(arguments.seeds.start);
     let progress = Mutex::new(Progress::default());

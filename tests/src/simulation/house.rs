@@ -78,10 +78,13 @@ impl House {
         let (network, _) = memory.connect();
         let base = TokioClock::starting_at(SystemTime::UNIX_EPOCH + START);
         let (deaths, died) = mpsc::channel(DEATHS);
-        let nodes = plan.nodes.iter().enumerate().map(|(index, slots)| NodeSlot::new(index, *slots, base, &layers));
+        let nodes =
+            plan.nodes.iter().enumerate().map(|(index, slots)| NodeSlot::new(index, *slots, base, &layers));
         let house = Self {
             nodes: nodes.collect::<anyhow::Result<_>>()?,
-            controls: (0..plan.controls).map(|_| ControlSlot::new(base, &layers)).collect::<anyhow::Result<_>>()?,
+            controls: (0..plan.controls)
+                .map(|_| ControlSlot::new(base, &layers))
+                .collect::<anyhow::Result<_>>()?,
             weather: Arc::new(Weather::new(plan.drizzle)),
             store: springtide_store::in_memory()?,
             objects: Arc::new(InMemory::new()),

@@ -191,9 +191,10 @@ impl Truth {
     /// Tasks that have not ended.
     pub fn open(&self) -> Vec<(TaskId, &'static str)> {
         let state = self.lock();
-        let all = state.jobs.iter().flat_map(|(job, truth)| {
-            (0..truth.tasks.len() as u32).map(|index| TaskId { job: *job, index })
-        });
+        let all = state
+            .jobs
+            .iter()
+            .flat_map(|(job, truth)| (0..truth.tasks.len() as u32).map(|index| TaskId { job: *job, index }));
         let state_of = |task: TaskId| state.rows.get(&task).map_or("waiting", |row| row.state);
         let open = all.map(|task| (task, state_of(task)));
         open.filter(|(_, state)| !tasks::is_terminal(state)).collect()

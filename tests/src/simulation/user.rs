@@ -47,12 +47,7 @@ pub async fn post(house: Arc<House>, number: usize) {
     if let Some(after) = plan.cancel_after {
         sleep(after).await;
         house.truth.cancels(job);
-        let ask = Ask {
-            method: Method::POST,
-            path: format!("/v1/jobs/{job}/cancel"),
-            key: None,
-            body: None,
-        };
+        let ask = Ask { method: Method::POST, path: format!("/v1/jobs/{job}/cancel"), key: None, body: None };
         insist(&house, &dice, &ask, |status| status == StatusCode::ACCEPTED).await;
     }
     if plan.retry {
@@ -129,7 +124,10 @@ async fn insist(
         match request(house, dice, ask).await {
             Some((status, body)) if enough(status) => return (status, body),
             Some((status, body)) if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                house.truth.accuse(format!("{} {} was answered with {status}: {body}", ask.method, ask.path), Vec::new());
+                house.truth.accuse(
+                    format!("{} {} was answered with {status}: {body}", ask.method, ask.path),
+                    Vec::new(),
+                );
                 return (status, body);
             }
             _ => sleep(AGAIN).await,

@@ -55,7 +55,9 @@ pub(super) async fn of_the_end(house: &House) {
     for (task, key) in house.truth.winning_objects() {
         let found = house.objects.head(&key.as_str().into()).await;
         if let Err(error) = found {
-            house.truth.accuse(format!("the output {key} of {task} is gone: {error}"), vec![task.to_string()]);
+            house
+                .truth
+                .accuse(format!("the output {key} of {task} is gone: {error}"), vec![task.to_string()]);
         }
     }
     let _all: Vec<_> = house.objects.list(None).try_collect().await.unwrap_or_default();

@@ -140,7 +140,8 @@ impl Wire {
             .zip(&fates)
             .filter_map(|(publication, fate)| fate.arrives_now().then(|| publication.clone()))
             .collect();
-        let mut real = if now.is_empty() { Vec::new() } else { self.inner.tasks.publish(&now).await }.into_iter();
+        let mut real =
+            if now.is_empty() { Vec::new() } else { self.inner.tasks.publish(&now).await }.into_iter();
         let mut results = Vec::with_capacity(batch.len());
         for fate in &fates {
             let real = if fate.arrives_now() { real.next().unwrap_or(Ok(())) } else { Ok(()) };

@@ -11,11 +11,11 @@ use springtide_core::NodeId;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::ClientId;
 use super::channel::MemoryChannel;
 use super::faults::Dice;
 use super::queue::{Kind, Message, Overflow, Queue, Sharing};
 use super::sight::{Sight, Watcher};
-use super::ClientId;
 use crate::codec::Unreadable;
 use crate::delivery::Reach;
 use crate::error::Error;

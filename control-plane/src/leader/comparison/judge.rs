@@ -49,6 +49,14 @@ struct Missing {
     times: u32,
 }
 
+/// A run, as the store has it.
+#[derive(Clone, Copy)]
+struct Running {
+    incarnation: Incarnation,
+    run: RunId,
+    started_at: Timestamp,
+}
+
 /// Why a task's run is not on.
 enum Fate {
     On,
@@ -76,7 +84,10 @@ impl Judge {
             let fate = match nodes.get(node) {
                 None if limits.hears_for.min(now.since(*started_at)) < limits.lost_after => Fate::NotYetKnown,
                 None => Fate::Lost(Loss::Unexplained, "its node was not heard of"),
-                Some(seen) => self.fate_on(seen, *incarnation, *run, *started_at, limits, &mut still_missing),
+                Some(seen) => {
+                    let running = Running { incarnation: *incarnation, run: *run, started_at: *started_at };
+                    self.fate_on(seen, running, limits, now, &mut still_missing)
+                }
             };
             if let Fate::Lost(loss, message) = fate {
                 verdict.actions.push(ReconcileAction::Evict {
@@ -94,14 +105,14 @@ impl Judge {
     fn fate_on(
         &self,
         seen: &Seen,
-        incarnation: Incarnation,
-        run: RunId,
-        started_at: Timestamp,
+        Running { incarnation, run, started_at }: Running,
         limits: &Limits,
+        now: Timestamp,
         still_missing: &mut HashMap<RunId, Missing>,
     ) -> Fate {
         let heartbeat = &seen.heartbeat;
-        if heartbeat.incarnation > incarnation {
+        let heard_since = seen.heard_at > started_at;
+        if heartbeat.incarnation > incarnation && heard_since {
             return Fate::Lost(Loss::Unexplained, "its node's agent has started anew");
         }
         if heartbeat.condition == NodeCondition::Leaving {
@@ -110,7 +121,16 @@ impl Judge {
         if !seen.was_live(limits.lost_after, limits.at) {
             return Fate::Lost(Loss::Unexplained, "its node was not heard of for too long");
         }
-        if heartbeat.incarnation < incarnation || seen.heard_at <= started_at {
+        if heartbeat.incarnation != incarnation {
+            // A start that has not been heard yet, or one that is over: the node's clock was set back.
+            let long_ago = heard_since && now.since(started_at) >= limits.lost_after;
+            return if long_ago {
+                Fate::Lost(Loss::Unexplained, "its node's agent has started anew")
+            } else {
+                Fate::NotYetKnown
+            };
+        }
+        if !heard_since {
             return Fate::NotYetKnown;
         }
         if heartbeat.runs.iter().any(|report| report.run == run) {

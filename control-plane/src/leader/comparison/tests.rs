@@ -127,6 +127,22 @@ async fn a_new_incarnation_and_silence_are_unexplained_deaths() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_back_makes_no_start_older_than_the_one_before_it() {
+    let mut before = seen(9, 70, vec![]);
+    before.heartbeat.incarnation = incarnation(6);
+    let verdict = Judge::default().judge(&[running(10)], &[before], &limits(), second(12));
+    assert!(verdict.actions.is_empty(), "the greater incarnation spoke before the run began");
+    let mut over = running(10);
+    if let Some((_, of, ..)) = &mut over.running {
+        *of = incarnation(7);
+    }
+    let now_there = [seen(12, 1, vec![])];
+    assert!(Judge::default().judge(&[over.clone()], &now_there, &limits(), second(12)).actions.is_empty());
+    let verdict = Judge::default().judge(&[over], &now_there, &limits(), second(25));
+    assert!(evicted(Loss::Unexplained, &verdict.actions));
+}
+
+#[tokio::test(start_paused = true)]
 async fn last_words_are_an_explanation() {
     let mut leaving = seen(20, 9, vec![]);
     leaving.heartbeat.condition = NodeCondition::Leaving;
@@ -176,7 +192,7 @@ async fn runs_that_the_store_does_not_want_are_named() {
 async fn what_the_last_leader_may_not_have_published_gets_a_new_attempt_unless_it_is_somewhere() {
     let doubtful = Duration::from_secs(15);
     let new_attempts =
-        |task: InFlight, seen: &[Seen]| inherited(&[task], seen, &LIMITS, second(100), doubtful).len();
+        |task: InFlight, seen: &[Seen]| inherited(&[task], seen, &limits(), second(100), doubtful).len();
     assert_eq!(new_attempts(released(90), &[seen(99, 3, vec![])]), 1);
     assert_eq!(new_attempts(released(80), &[]), 0, "its confirm came long ago");
     assert_eq!(new_attempts(released(101), &[]), 0, "the new leader's own");

@@ -104,7 +104,9 @@ impl House {
         };
         let app = match App::new(control.config.clone(), parts) {
             Ok(app) => app,
-            Err(error) => return self.truth.accuse(format!("a control plane does not start: {error}"), Vec::new()),
+            Err(error) => {
+                return self.truth.accuse(format!("a control plane does not start: {error}"), Vec::new());
+            }
         };
         self.truth.journal.note(format!("control plane {index} starts {client:?}"));
         let stop = Stop::new();

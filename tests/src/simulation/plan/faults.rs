@@ -112,13 +112,13 @@ fn fault(dice: &Dice, nodes: usize, controls: usize) -> Fault {
         50..51 => Fault::StoreSlow { span },
         51..52 => Fault::ObjectsFail { span: span / 2 },
         52..54 => Fault::Storm { span },
-        54..55 => Fault::NodeClockJumps { node, by_ms: jump(dice) },
-        55..57 => Fault::ControlClockJumps { control, by_ms: jump(dice) },
+        54..55 => Fault::NodeClockJumps { node, by_ms: jump(dice, 3_600_000) },
+        55..57 => Fault::ControlClockJumps { control, by_ms: jump(dice, 60_000) },
         _ => Fault::Drained { node, deadline_s: dice.range(0, 20), span },
     }
 }
 
-fn jump(dice: &Dice) -> i64 {
-    let by = dice.millis(20, 60_000).as_millis() as i64;
+fn jump(dice: &Dice, most_ms: u64) -> i64 {
+    let by = dice.millis(20, most_ms).as_millis() as i64;
     if dice.hits(0.5) { by } else { -by }
 }

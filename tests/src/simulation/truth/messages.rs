@@ -63,7 +63,10 @@ impl Truth {
             let same = |row: &tasks::Row| row.state == "released" && row.attempt == attempt;
             let still = state.rows.get(&task).is_some_and(same);
             if still && token == state.token && publisher.troubles() == troubles {
-                state.accuse_task(task, format!("attempt {attempt} has no confirm, and no new attempt followed"));
+                state.accuse_task(
+                    task,
+                    format!("attempt {attempt} has no confirm, and no new attempt followed"),
+                );
             }
         }
     }
@@ -101,7 +104,9 @@ impl Truth {
         for event in events {
             let TaskEvent { task, attempt, node, kind, .. } = event;
             let why = match kind {
-                TaskEventKind::Failed { error, .. } => format!(" {}: {}", error.class.as_str(), error.message),
+                TaskEventKind::Failed { error, .. } => {
+                    format!(" {}: {}", error.class.as_str(), error.message)
+                }
                 TaskEventKind::Returned { reason, message, .. } => format!(" {}: {message}", reason.as_str()),
                 _ => String::new(),
             };

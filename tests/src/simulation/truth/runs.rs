@@ -58,10 +58,16 @@ impl Truth {
         truth.runs.insert(run);
         let runs = truth.runs.len() as u32;
         if !fresh {
-            state.accuse_task(task, format!("attempt {attempt} runs and was only ever delivered as a redelivery"));
+            state.accuse_task(
+                task,
+                format!("attempt {attempt} runs and was only ever delivered as a redelivery"),
+            );
         }
         if runs > copies {
-            state.accuse_task(task, format!("attempt {attempt} has {runs} runs and was published {copies} times"));
+            state.accuse_task(
+                task,
+                format!("attempt {attempt} has {runs} runs and was published {copies} times"),
+            );
         }
         let others: Vec<bool> = state.active_on(seat.client).map(|run| run.solo).collect();
         if others.len() >= seat.slots {
@@ -116,7 +122,8 @@ impl State {
         };
         let (began, of, as_attempt) = (truth.began, truth.task, truth.attempt);
         if of != task || as_attempt != attempt {
-            return self.accuse_task(task, format!("{run} won as attempt {attempt} and was {of}, {as_attempt}"));
+            return self
+                .accuse_task(task, format!("{run} won as attempt {attempt} and was {of}, {as_attempt}"));
         }
         let Some(key) = key else { return };
         let winners = self.rows.iter().filter(|(other, row)| {

@@ -6,9 +6,7 @@ use serde_json::Value;
 use springtide_core::wire::Output;
 use springtide_core::{JobId, RunId, TaskId};
 use springtide_store::Store;
-use springtide_store::port::{
-    Cursor, JobInput, JobRow, JobSpec, ReleasedTask, TaskFilter, TaskRow,
-};
+use springtide_store::port::{Cursor, JobInput, JobRow, JobSpec, ReleasedTask, TaskFilter, TaskRow};
 
 use super::{Job, State, Truth};
 use crate::simulation::plan::Nature;
@@ -124,9 +122,8 @@ impl Truth {
         let mut state = self.lock();
         let Some(truth) = state.jobs.get(&job.id) else { return };
         let count = truth.tasks.len() as u32;
-        let rows: Vec<Row> = (0..count)
-            .filter_map(|index| state.rows.get(&TaskId { job: job.id, index }).cloned())
-            .collect();
+        let rows: Vec<Row> =
+            (0..count).filter_map(|index| state.rows.get(&TaskId { job: job.id, index }).cloned()).collect();
         let ended = |name: &str| rows.iter().filter(|row| row.state == name).count() as u32;
         let counts = &job.counts;
         let same = (counts.succeeded, counts.failed, counts.cancelled)
@@ -197,7 +194,10 @@ impl State {
         let message = row.error.clone().unwrap_or_default();
         let dies = matches!(nature, Nature::KillsAgent | Nature::KillsWorker);
         if dies && !solo {
-            self.accuse_task(task, format!("an unexplained death was charged in attempt {attempt}, not alone"));
+            self.accuse_task(
+                task,
+                format!("an unexplained death was charged in attempt {attempt}, not alone"),
+            );
         }
         let no_objects = self.objects_failed && (never_ran || message.contains("could not be"));
         if nature.is_harmless() && !(solo && to_blame) && !no_objects {
@@ -231,7 +231,11 @@ impl State {
                     Output::Inline(value) => Some(value.clone()),
                     Output::Object { .. } => None,
                 };
-                let wrong = row.outputs.iter().filter_map(inline).any(|value| value != Value::Array(vec![expected.clone()]));
+                let wrong = row
+                    .outputs
+                    .iter()
+                    .filter_map(inline)
+                    .any(|value| value != Value::Array(vec![expected.clone()]));
                 if row.outputs.len() != 1 || wrong {
                     self.accuse_task(task, format!("its outputs are {:?}", row.outputs));
                 }
