@@ -1,6 +1,7 @@
 //! The store as one control plane reaches it: slow, failing before or after the commit, full, out of reach. And the
 //! place where each commit is looked at.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -215,6 +216,7 @@ pass_on! {
     Read attempts(task: TaskId) -> Vec<AttemptRow>;
     Read failed_ranges(job: JobId) -> (JobId, Vec<SourceRange>);
     Read in_flight() -> Vec<InFlight>;
+    Read checkpoints() -> HashSet<String>;
     Read backlog() -> Vec<BacklogRow>;
     Read next_due(now: Timestamp) -> Option<Timestamp>;
     Read nodes(gone_since: Timestamp) -> Vec<NodeRow>;
