@@ -65,7 +65,7 @@ impl Markers {
 
 /// Compares until the term ends.
 pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
-    let mut memory = Memory { judge: Judge::default(), began: Some(app.now()) };
+    let mut memory = Memory { judge: Judge::default(), connections: 0, began: Some(app.now()) };
     loop {
         match compare(&app, &fence, &markers, &mut memory).await {
             Ok(()) => {}
@@ -80,6 +80,8 @@ pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
 /// What a comparison knows of those before it.
 struct Memory {
     judge: Judge,
+    /// The connections to the broker that there had been then.
+    connections: u64,
     /// When this replica began to lead, until it has seen to what the last one may not have published.
     began: Option<Timestamp>,
 }
@@ -94,8 +96,10 @@ async fn compare(app: &App, fence: &Fence, markers: &Markers, memory: &mut Memor
         return Ok(());
     }
     let tasks = app.store.in_flight().await?;
-    if asked.elapsed() >= app.config.heartbeat_interval {
-        // Broker, store or this process has paused: what the nodes said meanwhile may not have been heard yet.
+    let connections = app.parts.broker.counters.connections();
+    let cut_off = std::mem::replace(&mut memory.connections, connections) != connections;
+    if cut_off || asked.elapsed() >= app.config.heartbeat_interval {
+        // Broker, store or this process has paused: what the nodes said meanwhile may not have been heard.
         app.registry.forgive();
     }
     app.registry.freshen(&mut seen);

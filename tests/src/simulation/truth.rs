@@ -61,6 +61,8 @@ struct State {
 #[derive(Default)]
 struct AttemptTruth {
     solo: bool,
+    /// Who led when it was released.
+    token: u64,
     /// How often it was put on its way.
     copies: u32,
     runs: BTreeSet<RunId>,

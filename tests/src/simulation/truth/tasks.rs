@@ -71,8 +71,10 @@ impl Truth {
         for task in tasks {
             let solo = if task.solo { " solo" } else { "" };
             let mut state = self.step(format!("released {} attempt {}{solo}", task.task, task.attempt));
+            let token = state.token;
             let truth = state.attempt((task.task, task.attempt));
             truth.solo = task.solo;
+            truth.token = token;
         }
     }
 
