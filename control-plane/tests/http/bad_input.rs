@@ -62,6 +62,21 @@ async fn each_field_that_is_wrong_is_named() {
 }
 
 #[tokio::test]
+async fn an_input_that_could_not_be_read_again_is_refused() {
+    let api = Api::new().await;
+    let nested = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+    let body = |depth| format!(r#"{{"model": "echo", "input": {{"output": {}}}}}"#, nested(depth));
+    post(&api, body(64)).await.assert_field(422, "/input");
+    let many = format!(r#"{{"model": "echo", "inputs": [{{}}, {{"output": {}}}]}}"#, nested(100));
+    post(&api, many).await.assert_field(422, "/inputs/1");
+    api.assert_empty().await;
+    assert_eq!(post(&api, body(63)).await.status.as_u16(), 202);
+    let released = api.release().await;
+    let message = serde_json::to_string(&released[0].input).unwrap();
+    assert!(serde_json::from_str::<springtide_core::wire::TaskInput>(&message).is_ok());
+}
+
+#[tokio::test]
 async fn pictures_that_can_not_be_made_are_refused() {
     let api = Api::new().await;
     api.push(pictures("1")).await;

@@ -73,6 +73,10 @@ pub struct Bounds<'a> {
     pub manifest: &'a Manifest,
 }
 
+/// How deep arrays and objects may stand in each other in an input. Messages and rows put a few more around it, and JSON
+/// is read to a depth of 128.
+const MAX_DEPTH: usize = 64;
+
 /// Checks a job. `seed` gives a seed to each request for pictures that names none.
 pub fn check(job: SubmitJob, bounds: &Bounds<'_>, seed: impl FnMut() -> u32) -> Result<Checked, InputFault> {
     let Bounds { config, lanes, manifest } = bounds;
@@ -90,6 +94,12 @@ pub fn check(job: SubmitJob, bounds: &Bounds<'_>, seed: impl FnMut() -> u32) -> 
         ));
     }
     check_labels(&job.labels)?;
+    if let Some(input) = &job.input {
+        check_depth(input, || Pointer::root().join("input"))?;
+    }
+    for (index, input) in job.inputs.iter().flatten().enumerate() {
+        check_depth(input, || Pointer::root().join("inputs").join(index))?;
+    }
     if let Some(key) = &job.exclusive {
         check_text(key, 1, MAX_EXCLUSIVE).map_err(|message| InputFault::field("exclusive", message))?;
     }
@@ -134,6 +144,23 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), InputFault> {
         check_text(value, 0, MAX_LABEL_VALUE).map_err(fault)?;
     }
     Ok(())
+}
+
+fn check_depth(input: &Value, at: impl FnOnce() -> Pointer) -> Result<(), InputFault> {
+    if is_deeper(input, MAX_DEPTH) {
+        let message = format!("nests arrays and objects more than {MAX_DEPTH} deep");
+        return Err(InputFault::new(at(), message));
+    }
+    Ok(())
+}
+
+fn is_deeper(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(_) | Value::Object(_) if depth == 0 => true,
+        Value::Array(elements) => elements.iter().any(|inner| is_deeper(inner, depth - 1)),
+        Value::Object(members) => members.values().any(|inner| is_deeper(inner, depth - 1)),
+        _ => false,
+    }
 }
 
 fn check_text(text: &str, least: usize, most: usize) -> Result<(), String> {
