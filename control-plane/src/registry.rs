@@ -10,6 +10,10 @@ use springtide_core::wire::{Heartbeat, NodeCondition};
 use springtide_core::{JobId, LaneName, NodeId, RunId, TaskId, Timestamp};
 use tokio::time::Instant;
 
+/// A node that was silent for so long is forgotten when another one is new: machines come and go, and only the leader
+/// hears that one is gone.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(60);
+
 /// What was heard of one node last.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -51,19 +55,19 @@ impl Registry {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a heartbeat. `expiry`: after which the broker forgets one; none that is older can come.
-    pub fn hear(&self, heartbeat: Heartbeat, now: Timestamp, expiry: Duration) -> Heard {
+    /// Takes in a heartbeat. One that is older than what was heard before counts only if that has been silent for
+    /// `expiry`, after which the broker forgets a heartbeat, so that none which was overtaken can come: then the node's
+    /// clock went back before its agent started anew, or what was heard was nonsense.
+    pub fn hear(&self, mut heartbeat: Heartbeat, now: Timestamp, expiry: Duration) -> Heard {
+        tidy(&mut heartbeat);
         let mut nodes = self.lock();
-        let known = nodes.get(&heartbeat.node);
-        let heard = match known.map(|seen| &seen.heartbeat) {
-            // Incarnations are ULIDs: the later one is the greater, unless the node's clock was set back. Then the
-            // greater one has been silent since: for longer than anything that it overtook could live.
-            Some(old) if old.incarnation > heartbeat.incarnation => {
-                if known.is_some_and(|seen| seen.silent_since.elapsed() < expiry) {
-                    return Heard::Old;
-                }
-                Heard::Changed
-            }
+        let before = nodes
+            .get(&heartbeat.node)
+            .filter(|seen| seen.silent_since.elapsed() < expiry)
+            .map(|seen| &seen.heartbeat);
+        let heard = match before {
+            // Incarnations are ULIDs: the later one is the greater.
+            Some(old) if old.incarnation > heartbeat.incarnation => return Heard::Old,
             Some(old) if old.incarnation == heartbeat.incarnation && old.sequence >= heartbeat.sequence => {
                 return Heard::Old;
             }
@@ -76,6 +80,9 @@ impl Registry {
             }
             _ => Heard::Changed,
         };
+        if !nodes.contains_key(&heartbeat.node) {
+            nodes.retain(|_, seen| seen.silent_since.elapsed() < FORGOTTEN_AFTER);
+        }
         let seen = Seen { heard_at: now, silent_since: Instant::now(), heartbeat };
         nodes.insert(seen.heartbeat.node.clone(), seen);
         heard
@@ -125,29 +132,39 @@ impl Registry {
     pub fn live_slots(&self, lane: &LaneName, lost_after: Duration) -> u32 {
         let nodes = self.lock();
         let live = nodes.values().filter(|seen| seen.is_live(lost_after) && seen.takes_from(lane));
-        live.map(|seen| seen.heartbeat.slots).sum()
+        live.fold(0, |sum: u32, seen| sum.saturating_add(seen.heartbeat.slots))
     }
 
     /// Devices of the same nodes: what works at once where slots share a device.
     pub fn live_devices(&self, lane: &LaneName, lost_after: Duration) -> u32 {
         let nodes = self.lock();
         let live = nodes.values().filter(|seen| seen.is_live(lost_after) && seen.takes_from(lane));
-        live.map(|seen| (seen.heartbeat.devices.len() as u32).clamp(1, seen.heartbeat.slots.max(1))).sum()
+        let devices =
+            |seen: &Seen| (seen.heartbeat.devices.len() as u32).clamp(1, seen.heartbeat.slots.max(1));
+        live.fold(0, |sum: u32, seen| sum.saturating_add(devices(seen)))
     }
 
     /// How far a job's running tasks are, together, in tasks.
     pub fn progress_of_job(&self, job: JobId) -> f64 {
         let nodes = self.lock();
         let runs = nodes.values().flat_map(|seen| &seen.heartbeat.runs).filter(|run| run.task.job == job);
-        runs.map(|run| run.progress.clamp(0.0, 1.0)).sum()
+        runs.map(|run| run.progress).sum()
     }
 
     /// How far a run is, 0 to 1.
     pub fn progress_of_run(&self, task: TaskId, run: RunId) -> Option<f64> {
         let nodes = self.lock();
         let mut runs = nodes.values().flat_map(|seen| &seen.heartbeat.runs);
-        runs.find(|report| report.task == task && report.run == run)
-            .map(|report| report.progress.clamp(0.0, 1.0))
+        runs.find(|report| report.task == task && report.run == run).map(|report| report.progress)
+    }
+}
+
+/// Brings figures into the bounds that they have by their meaning. A node's slots are its prefetch, of 16 bits.
+fn tidy(heartbeat: &mut Heartbeat) {
+    heartbeat.slots = heartbeat.slots.min(u16::MAX.into());
+    for run in &mut heartbeat.runs {
+        run.progress = run.progress.clamp(0.0, 1.0);
+        run.elapsed_s = run.elapsed_s.max(0.0);
     }
 }
 
@@ -171,15 +188,17 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use springtide_core::Incarnation;
-    use springtide_core::wire::{HostFigures, V1};
+    use springtide_core::wire::{HostFigures, RunReport, V1};
+    use springtide_core::{Incarnation, TaskId};
 
     use super::*;
 
-    fn heartbeat(incarnation: u128, sequence: u64) -> Heartbeat {
+    const LOST_AFTER: Duration = Duration::from_secs(15);
+
+    fn heartbeat(node: &str, incarnation: u128, sequence: u64) -> Heartbeat {
         Heartbeat {
             v: V1,
-            node: "n1".parse().unwrap(),
+            node: node.parse().unwrap(),
             incarnation: Incarnation::new(Timestamp::default(), incarnation),
             sequence,
             at: Timestamp::default(),
@@ -187,7 +206,7 @@ mod tests {
             condition: NodeCondition::Active,
             lane: "cpu".parse().unwrap(),
             consuming: None,
-            slots: 1,
+            slots: 2,
             held: Vec::new(),
             runs: Vec::new(),
             host: HostFigures::default(),
@@ -197,15 +216,44 @@ mod tests {
         }
     }
 
+    fn hear(registry: &Registry, heartbeat: Heartbeat) -> Heard {
+        registry.hear(heartbeat, Timestamp::default(), LOST_AFTER)
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_smaller_incarnation_is_heard_once_the_greater_one_is_silent() {
+    async fn what_is_older_counts_once_the_newer_is_silent() {
         let registry = Registry::default();
-        let expiry = Duration::from_secs(10);
-        let hear = |incarnation| registry.hear(heartbeat(incarnation, 1), Timestamp::default(), expiry);
-        assert_eq!(hear(5), Heard::Changed);
-        tokio::time::advance(Duration::from_secs(9)).await;
-        assert_eq!(hear(4), Heard::Old, "it may have been overtaken");
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(hear(4), Heard::Changed, "the node's clock was set back");
+        assert_eq!(hear(&registry, heartbeat("n1", 9, u64::MAX)), Heard::Changed);
+        assert_eq!(hear(&registry, heartbeat("n1", 5, 7)), Heard::Old, "an earlier start");
+        assert_eq!(hear(&registry, heartbeat("n1", 9, 8)), Heard::Old, "an earlier heartbeat");
+        tokio::time::advance(LOST_AFTER).await;
+        assert_eq!(hear(&registry, heartbeat("n1", 5, 8)), Heard::Changed, "its clock went back");
+        assert_eq!(hear(&registry, heartbeat("n1", 5, 9)), Heard::Same);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn absurd_figures_are_kept_within_bounds() {
+        let registry = Registry::default();
+        let task = TaskId { job: JobId::new(Timestamp::default(), 1), index: 0 };
+        let run = RunId::new(Timestamp::default(), 1);
+        let report = RunReport { task, attempt: 1, run, progress: 1e300, elapsed_s: -1e300 };
+        for node in ["n1", "n2"] {
+            let runs = vec![report.clone()];
+            hear(&registry, Heartbeat { slots: u32::MAX, runs, ..heartbeat(node, 1, 1) });
+        }
+        assert_eq!(registry.live_slots(&"cpu".parse().unwrap(), LOST_AFTER), 2 * 65_535);
+        assert_eq!(registry.progress_of_run(task, run), Some(1.0));
+        let seen = registry.get(&"n1".parse().unwrap()).unwrap();
+        assert!(seen.heartbeat.runs[0].elapsed_s.abs() < f64::EPSILON);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nodes_that_are_long_gone_are_forgotten() {
+        let registry = Registry::default();
+        hear(&registry, heartbeat("n1", 1, 1));
+        tokio::time::advance(FORGOTTEN_AFTER).await;
+        hear(&registry, heartbeat("n2", 1, 1));
+        let known: Vec<_> = registry.all().into_iter().map(|seen| seen.heartbeat.node.to_string()).collect();
+        assert_eq!(known, ["n2"]);
     }
 }

@@ -39,7 +39,9 @@ impl Markers {
 
     /// A marker was read, and all before it has been applied.
     pub fn came_back(&self, id: u64, token: u64) {
-        if token == self.token {
+        // One that was never put in promises nothing.
+        let known = id < self.next.load(Ordering::Relaxed);
+        if known && token == self.token {
             self.last.send_if_modified(|last| {
                 let newer = id > *last;
                 *last = id.max(*last);
@@ -213,5 +215,6 @@ fn shows(row: &NodeRow, seen: &[Seen]) -> bool {
     let Some(seen) = seen.iter().find(|seen| seen.heartbeat.node == row.id) else { return true };
     let drains = matches!(seen.heartbeat.condition, NodeCondition::Draining { .. } | NodeCondition::Empty);
     let should = matches!(row.state, NodeState::Draining { .. } | NodeState::Empty | NodeState::Retiring);
-    drains == should
+    let consumes_another = seen.heartbeat.consuming.as_ref().is_some_and(|lane| *lane != row.lane);
+    drains == should && !consumes_another
 }
