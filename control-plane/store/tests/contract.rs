@@ -74,6 +74,7 @@ on_each_database! {
         a_job_says_how_often_it_is_tried,
         bad_input_fails_at_once,
         a_checkpoint_goes_along_and_is_discarded,
+        absurd_values_hold_nothing_up,
     }
     cancel { of_all_states_at_once, twice_is_once, never_released_tasks_show_as_cancelled }
     reconcile { lost_tasks_wait_again, a_lost_publication_gets_a_new_attempt }

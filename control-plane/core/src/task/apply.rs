@@ -3,7 +3,7 @@
 use super::{Moment, RetryPolicy, Running, Success, Task, TaskState};
 use crate::failure::{FailureClass, TaskError};
 use crate::id::RunId;
-use crate::wire::{Checkpoint, ReturnReason, TaskEvent, TaskEventKind};
+use crate::wire::{Checkpoint, Output, ReturnReason, TaskEvent, TaskEventKind};
 
 /// A task after an event.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,8 +88,14 @@ impl Task {
             _ => None,
         };
         if ignored.is_some() {
-            let discard =
-                success.outputs.iter().filter_map(|output| output.key().map(str::to_owned)).collect();
+            // Never what the winner has, whoever names it.
+            let won = match &self.state {
+                TaskState::Succeeded(won) => won.outputs.as_slice(),
+                _ => &[],
+            };
+            let lost = success.outputs.iter().filter_map(Output::key);
+            let is_kept = |key: &str| won.iter().any(|output| output.key() == Some(key));
+            let discard = lost.filter(|key| !is_kept(key)).map(str::to_owned).collect();
             return Applied { task: self, ignored, discard };
         }
         let discard = self.checkpoint.iter().map(|checkpoint| checkpoint.key.clone()).collect();

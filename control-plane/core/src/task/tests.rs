@@ -276,3 +276,16 @@ fn delays_double_and_end() {
     assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
     assert_eq!(POLICY.delay(3, 0.0).as_secs(), 2);
 }
+
+#[test]
+fn an_event_that_names_the_winner_s_outputs_does_not_remove_them() {
+    let released = task(false).release(lane(), at(1).now).unwrap();
+    let won = released.apply(&event(1, 1, succeeded(1)), &POLICY, at(2)).task;
+    // As the winner's, but for the run.
+    let TaskEventKind::Succeeded { outputs, timings, .. } = succeeded(1) else { unreachable!() };
+    let forged = TaskEventKind::Succeeded { run: run(2), device: Device::Cpu, outputs, timings };
+    let applied = won.clone().apply(&event(1, 1, forged), &POLICY, at(3));
+    assert_eq!((applied.task, applied.discard), (won.clone(), Vec::new()));
+    let loser = won.apply(&event(1, 1, succeeded(3)), &POLICY, at(3));
+    assert_eq!(loser.discard, ["outputs/3"]);
+}

@@ -161,6 +161,8 @@ impl ToSql for Value {
             Self::Int(number) if *of == Type::FLOAT8 => (*number as f64).to_sql(of, out),
             Self::Int(number) => number.to_sql(of, out),
             Self::Real(number) => number.to_sql(of, out),
+            // PostgreSQL's text holds everything but this; a worker's last words may well have it.
+            Self::Text(text) if text.contains('\0') => text.replace('\0', "\u{FFFD}").to_sql(of, out),
             Self::Text(text) => text.as_ref().to_sql(of, out),
         }
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use springtide_core::FailureClass;
 use springtide_core::job::JobStatus;
 use springtide_core::task::Ignored;
-use springtide_core::wire::{Checkpoint, ReturnReason, TaskEventKind};
+use springtide_core::wire::{Checkpoint, Output, ReturnReason, TaskEventKind, Timings};
+use springtide_core::{FailureClass, TaskError};
 use springtide_store::port::{EventOutcome, FinishedRun};
 
 use super::world::{Taker, World, cpu_room};
@@ -190,4 +190,36 @@ pub(crate) async fn a_job_says_how_often_it_is_tried(world: World) {
     let taker = release_one(&world, &fence).await;
     world.apply(&fence, &[taker.started(), taker.failed(FailureClass::Transient)]).await;
     assert_eq!(world.store.job(job.id).await.unwrap().status, JobStatus::Failed);
+}
+
+/// A message can be well formed and absurd. One that the store could not take would hold up all that come after it.
+pub(crate) async fn absurd_values_hold_nothing_up(world: World) {
+    let fence = world.lead().await;
+    let id = world.submit(3).await;
+    let ages = Duration::try_from_secs_f64(1.8e19).unwrap();
+    let timings = Timings { load: ages, run: ages, batch: u32::MAX };
+
+    let first = release_one(&world, &fence).await;
+    let mut error = TaskError::new(FailureClass::Transient, "a\0b");
+    error.stderr_tail = "\0".repeat(10);
+    let failed = first.says(TaskEventKind::Failed { run: Some(first.run), error, timings });
+    assert_eq!(world.apply(&fence, &[first.started(), failed]).await.outcomes, [COUNTED; 2]);
+    let history = world.store.attempts(first.task).await.unwrap();
+    assert!(history[0].message.starts_with('a') && history[0].message.ends_with('b'), "{history:?}");
+
+    let second = release_one(&world, &fence).await;
+    let device = springtide_core::lane::Device::Cpu;
+    let outputs = vec![Output::Inline(serde_json::json!("\0"))];
+    let mut succeeded =
+        second.says(TaskEventKind::Succeeded { run: second.run, device, outputs: outputs.clone(), timings });
+    succeeded.attempt = u32::MAX;
+    assert_eq!(world.apply(&fence, &[second.started(), succeeded]).await.outcomes, [COUNTED; 2]);
+    let row = world.task(second.task).await;
+    assert_eq!((row.state, row.outputs, row.timings), ("succeeded", outputs, Some(timings)));
+    assert!(world.store.job(id).await.unwrap().timings.run_s > 1e19);
+
+    let third = release_one(&world, &fence).await;
+    let message = "\0".repeat(100_000);
+    let returned = TaskEventKind::Returned { run: None, reason: ReturnReason::NodeUnfit, message };
+    assert_eq!(world.apply(&fence, &[third.says(returned)]).await.outcomes, [COUNTED]);
 }
