@@ -37,14 +37,20 @@ fn apply(node: &Arc<Node>, desired: &DesiredState) {
         return;
     }
     cancel(node, &desired.cancel);
+    let mut lane = &desired.lane;
+    if node.settings.lanes.get(lane).is_none() {
+        // Consuming it would make a queue that nobody serves.
+        tracing::warn!(%lane, "the control plane wants a lane that control_plane.lanes does not have");
+        lane = &node.role.lane;
+    }
     let changes = {
         let gate = &node.state().gate;
-        gate.lane != desired.lane || gate.drain != desired.drain
+        gate.lane != *lane || gate.drain != desired.drain
     };
     if changes {
-        tracing::info!(lane = %desired.lane, drain = ?desired.drain, "the control plane wants something else");
+        tracing::info!(%lane, drain = ?desired.drain, "the control plane wants something else");
         node.change_gate(|gate| {
-            gate.lane.clone_from(&desired.lane);
+            gate.lane.clone_from(lane);
             gate.drain.clone_from(&desired.drain);
         });
     }

@@ -35,6 +35,9 @@ use crate::worker::WorkerSpec;
 
 pub(crate) use actor::Actor;
 
+/// No run is given more time, whatever its message says: a time limit has to be a time that can be reckoned with.
+const LONGEST_RUN: Duration = Duration::from_hours(366 * 24);
+
 /// A task that is ready for a device.
 pub(crate) struct Job {
     pub(crate) key: Key,
@@ -141,7 +144,7 @@ impl Job {
             model: prepared.model,
             input: prepared.input,
             fence: message.exclusive.as_ref().map(|fence| fence.token),
-            timeout: message.timeout,
+            timeout: message.timeout.min(LONGEST_RUN),
             memory_bytes: message.resources.gpu_memory_bytes,
             batch,
             resumable: message.kind == ModelKind::TextToImage,

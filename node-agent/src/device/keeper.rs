@@ -263,7 +263,8 @@ impl Keeper {
         let room = ready.device.memory_bytes.map(|all| all.saturating_sub(foreign_bytes));
         let mut gone = Vec::new();
         loop {
-            let used: u64 = models.models.values().map(|(bytes, _)| bytes).sum();
+            // The worker says how much: nonsense must not overflow.
+            let used = models.models.values().fold(0, |sum: u64, (bytes, _)| sum.saturating_add(*bytes));
             let tight = room.is_some_and(|room| used.saturating_add(bytes) > room);
             if models.models.len() < most && !tight {
                 return gone;

@@ -46,7 +46,9 @@ pub(super) async fn serve(
             frame = frames.recv() => frame.map(|frame| frame.message),
         };
         match message {
-            None | Some(ToWorker::Shutdown) => break,
+            Some(ToWorker::Shutdown) => break,
+            // The agent is gone, and nobody waits for what is under way.
+            None => return runs.shutdown().await,
             Some(ToWorker::Load { model, .. }) => {
                 let loaded = FromWorker::Loaded { model, load_s: 0.0, memory_bytes: 0 };
                 let _ = answers.send(loaded).await;

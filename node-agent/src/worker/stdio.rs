@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use springtide_core::model::EchoCrash;
 use springtide_worker_confinement::Confinement;
-use springtide_worker_protocol::{Decoder, Frame, FromWorker, Limits, ToWorker, encode};
+use springtide_worker_protocol::{Decoder, Frame, FrameError, FromWorker, Limits, ToWorker, encode};
 use tokio::sync::mpsc;
 
 use super::echo;
@@ -33,13 +33,24 @@ fn run(confinement: &Confinement) -> anyhow::Result<()> {
     let (commands, frames) = mpsc::channel(64);
     let (answers, from) = mpsc::channel(64);
     // Not joined: it may be deep in a read when everything is done.
-    thread::Builder::new().name("frames-in".into()).spawn(move || read(&commands))?;
+    let (broken, why) = std::sync::mpsc::sync_channel(1);
+    thread::Builder::new().name("frames-in".into()).spawn(move || {
+        if let Err(error) = read(&commands) {
+            // Heard only once the commands have ended.
+            let _ = broken.send(error);
+        }
+        drop(commands);
+    })?;
     let writer = thread::Builder::new().name("frames-out".into()).spawn(move || write(from))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(echo::serve(frames, answers, Arc::new(move |what| crash(what, agent))));
     let written = writer.join().map_err(|_| anyhow::anyhow!("the writing thread panicked"))?;
     // The agent has closed the pipe: it knows, and there is nobody to be told.
-    written.or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e.into()) })
+    written.or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })?;
+    match why.try_recv() {
+        Ok(error) => Err(error.into()),
+        Err(_) => Ok(()),
+    }
 }
 
 fn crash(what: EchoCrash, agent: Pid) {
@@ -55,13 +66,14 @@ fn crash(what: EchoCrash, agent: Pid) {
     }
 }
 
-fn read(commands: &mpsc::Sender<Frame<ToWorker>>) {
+/// Until the end of the input, or until it is no protocol any more.
+fn read(commands: &mpsc::Sender<Frame<ToWorker>>) -> Result<(), FrameError> {
     let mut decoder = Decoder::new(Limits::default());
     let mut stdin = std::io::stdin().lock();
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = match stdin.read(&mut chunk) {
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => return decoder.finish(),
             Ok(read) => read,
         };
         decoder.feed(&chunk[..read]);
@@ -69,15 +81,12 @@ fn read(commands: &mpsc::Sender<Frame<ToWorker>>) {
             match decoder.next_frame() {
                 Ok(Some(frame)) => {
                     if commands.blocking_send(frame).is_err() {
-                        return;
+                        return Ok(());
                     }
                 }
                 Ok(None) => break,
                 Err(error) if error.is_recoverable() => eprintln!("echo worker: {error}"),
-                Err(error) => {
-                    eprintln!("echo worker: {error}");
-                    return;
-                }
+                Err(error) => return Err(error),
             }
         }
     }

@@ -52,10 +52,10 @@ async fn consumers_become_one_again_after_a_lane_change_under_load() {
     house.publish((0..4).map(|index| sleeper(index, f64::from(index + 1) * 10.0))).await;
     house.started(3).await;
     let mut wish = house.wish();
-    wish.lane = "other".parse().unwrap();
+    wish.lane = "gpu-24g".parse().unwrap();
     house.want(&wish).await;
     house.consumed_by("cpu", 0).await;
-    house.publish_to("other", (4..20).map(|index| sleeper(index, 7.0))).await;
+    house.publish_to("gpu-24g", (4..20).map(|index| sleeper(index, 7.0))).await;
     let watch = async {
         loop {
             assert!(house.agent.held() <= 4, "{} held", house.agent.held());
@@ -67,5 +67,5 @@ async fn consumers_become_one_again_after_a_lane_change_under_load() {
         _ = house.ends(20) => {}
     }
     house.empty().await;
-    house.consumed_by("other", 1).await;
+    house.consumed_by("gpu-24g", 1).await;
 }

@@ -73,13 +73,13 @@ async fn a_node_moves_to_another_lane_and_keeps_its_slots() {
     let house = plan(&[]).build().await;
     house.publish([sleeper(0, 100.0)]).await;
     house.started(0).await;
-    house.want(&DesiredState { lane: "cpu-2".parse().unwrap(), ..house.wish() }).await;
-    house.consumed_by("cpu-2", 1).await;
+    house.want(&DesiredState { lane: "gpu-24g".parse().unwrap(), ..house.wish() }).await;
+    house.consumed_by("gpu-24g", 1).await;
     house.consumed_by("cpu", 0).await;
-    house.publish_to("cpu-2", [sleeper(1, 50.0), sleeper(2, 50.0)]).await;
+    house.publish_to("gpu-24g", [sleeper(1, 50.0), sleeper(2, 50.0)]).await;
     sleep(Duration::from_secs(20)).await;
     let heartbeat = house.heartbeat().unwrap();
-    assert_eq!((heartbeat.runs.len(), heartbeat.consuming), (2, Some("cpu-2".parse().unwrap())));
+    assert_eq!((heartbeat.runs.len(), heartbeat.consuming), (2, Some("gpu-24g".parse().unwrap())));
     house.ends(3).await;
 }
 
