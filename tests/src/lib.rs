@@ -12,6 +12,7 @@ pub mod binary;
 pub mod chaos;
 pub mod cluster;
 pub mod measure;
+pub mod mutate;
 pub mod process;
 pub mod processes;
 pub mod proxy;

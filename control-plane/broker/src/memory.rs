@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::error::Error;
 use crate::health::{Counters, Health, Link};
+use crate::names;
 use crate::port::Broker;
 use client::MemoryClient;
 use faults::Dice;
@@ -165,6 +166,19 @@ impl Memory {
             state.pump(&self.server, queue, garbage);
             Ok(())
         })
+    }
+
+    /// Puts bytes through an exchange that nobody here would write: [`names::HEARTBEATS`], or [`names::NODES`] with a
+    /// node's id as `key`. To how many queues it went.
+    pub fn put_raw_through(&self, exchange: &str, key: &str, body: &[u8]) -> Result<usize, Error> {
+        let queues: Vec<String> = self.server.with(|state, _| match exchange {
+            names::HEARTBEATS => state.fanout.iter().cloned().collect(),
+            _ => {
+                let bound = state.direct.iter().find(|(node, _)| node.as_str() == key);
+                bound.map(|(_, queues)| queues.iter().cloned().collect()).unwrap_or_default()
+            }
+        });
+        queues.iter().try_for_each(|queue| self.put_raw(queue, body)).map(|()| queues.len())
     }
 
     /// Takes the oldest bytes out of a queue.
