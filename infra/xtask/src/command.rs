@@ -3,6 +3,7 @@
 mod bench;
 mod chaos;
 mod demo;
+mod fuzz;
 mod lint;
 mod services;
 mod setup;
@@ -36,6 +37,8 @@ enum Command {
     Chaos(chaos::Args),
     /// Run seeds of the simulation
     Simulation(simulation::Args),
+    /// Fuzz what comes from outside, guided by coverage
+    Fuzz(fuzz::Args),
     /// Run a program with private RabbitMQ and PostgreSQL servers, told to it in variables
     Services(services::Args),
 }
@@ -51,6 +54,7 @@ impl Cli {
             Command::Bench(args) => bench::run(&args),
             Command::Chaos(args) => chaos::run(&args),
             Command::Simulation(args) => simulation::run(&args),
+            Command::Fuzz(args) => fuzz::run(&args),
             Command::Services(args) => services::run(&args),
         }
     }
