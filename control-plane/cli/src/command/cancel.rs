@@ -1,11 +1,15 @@
 //! `springtide cancel`: cancels jobs.
 
 use clap::Args;
+use futures::StreamExt;
 use springtide_core::JobId;
 
 use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::say;
+
+/// Requests at once: those that come together share the store's commit.
+const AT_ONCE: usize = 16;
 
 /// Arguments of `cancel`.
 #[derive(Debug, Args)]
@@ -20,8 +24,14 @@ pub async fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exi
     let client = context.client()?;
     let mut worst = Exit::Succeeded;
     let mut views = Vec::new();
-    for &job in &arguments.jobs {
-        match client.cancel(job).await {
+    let requests = arguments.jobs.iter().map(|&job| {
+        let client = &client;
+        async move { (job, client.cancel(job).await) }
+    });
+    // Answers in the order in which the jobs were named.
+    let mut answers = futures::stream::iter(requests).buffered(AT_ONCE);
+    while let Some((job, answer)) = answers.next().await {
+        match answer {
             Ok(view) => {
                 if !context.json() {
                     say::line(format_args!("{job} {}", view.status.as_str()));

@@ -41,8 +41,8 @@ impl Benchmark {
 
     fn servers(self) -> &'static [Service] {
         match self {
-            Self::Queue => &[Service::Rabbitmq],
-            Self::Infer | Self::Submit | Self::Cancel => &[],
+            Self::Queue | Self::Cancel => &[Service::Rabbitmq],
+            Self::Infer | Self::Submit => &[],
         }
     }
 }
