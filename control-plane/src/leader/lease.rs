@@ -1,8 +1,10 @@
 //! Holds the leader's lease, and runs what only the leader runs while it does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use springtide_store::port::{Fence, LeaseRequest};
+use springtide_core::Timestamp;
+use springtide_store::port::{Fence, Lease, LeaseRequest};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -15,9 +17,13 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
     let holder = app.new_job_id().to_string().replace("job_", "control-plane-");
     let mut term: Option<Term> = None;
     let mut renewed = Instant::now();
+    let mut rival = Rival::default();
     loop {
-        match ask(&app, &holder, app.config.leader_lease).await {
-            Ok(token) => {
+        let now = rival.over_at(app.config.leader_lease).map_or(app.now(), |end| end.max(app.now()));
+        match ask(&app, &holder, app.config.leader_lease, now).await {
+            Ok(lease) => {
+                let token = (lease.holder == holder).then_some(lease.token);
+                rival.see(lease);
                 renewed = Instant::now();
                 if term.as_ref().map(|term| term.token) != token {
                     drop(term.take());
@@ -45,22 +51,43 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
     if term.take().is_some() {
         app.leadership.set(None);
         // Given up at once, so that nobody has to wait for it to run out.
-        if let Err(error) = ask(&app, &holder, std::time::Duration::ZERO).await {
+        if let Err(error) = ask(&app, &holder, Duration::ZERO, app.now()).await {
             tracing::debug!(%error, "the lease was not given up; it runs out by itself");
         }
     }
 }
 
-/// Asks for the lease; the token if it is ours.
+/// Asks for the lease; how it stands then.
 async fn ask(
     app: &App,
     holder: &str,
-    duration: std::time::Duration,
-) -> springtide_store::port::Result<Option<u64>> {
-    let request =
-        LeaseRequest { name: LEASE.to_owned(), holder: holder.to_owned(), duration, now: app.now() };
-    let lease = app.store.lease(&request).await?;
-    Ok((lease.holder == holder && !duration.is_zero()).then_some(lease.token))
+    duration: Duration,
+    now: Timestamp,
+) -> springtide_store::port::Result<Lease> {
+    let request = LeaseRequest { name: LEASE.to_owned(), holder: holder.to_owned(), duration, now };
+    app.store.lease(&request).await
+}
+
+/// The lease as it was seen last, and since when it has stood so.
+///
+/// A lease ends by the clock of who holds it. If that was ahead when its holder died, nobody could lead for as long; so one
+/// that is not renewed for its whole length, by this process's own clock, is over. Should its holder live after all, its
+/// token is fenced off.
+#[derive(Debug, Default)]
+struct Rival(Option<(Lease, Instant)>);
+
+impl Rival {
+    fn see(&mut self, lease: Lease) {
+        if self.0.as_ref().is_none_or(|(known, _)| *known != lease) {
+            self.0 = Some((lease, Instant::now()));
+        }
+    }
+
+    /// The end of a lease that has stood unchanged for `length`.
+    fn over_at(&self, length: Duration) -> Option<Timestamp> {
+        let (lease, since) = self.0.as_ref()?;
+        (since.elapsed() > length).then_some(lease.expires_at)
+    }
 }
 
 /// The time in which this replica leads. Dropped, its loops end where they wait.
@@ -82,5 +109,53 @@ impl Term {
         loops.spawn(comparison::run(Arc::clone(app), fence, markers));
         loops.spawn(sweep::run(Arc::clone(app)));
         Self { token, _loops: loops }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use object_store::memory::InMemory;
+    use springtide_broker::Memory;
+    use springtide_process::clock::TokioClock;
+    use springtide_process::config::Layers;
+
+    use super::*;
+    use crate::{Config, Parts};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_leader_whose_clock_was_ahead_is_followed_all_the_same() {
+        let layers = Layers::defaults();
+        let (broker, _) = Memory::new(&layers.section("broker").unwrap()).connect();
+        let store = springtide_store::in_memory().unwrap();
+        let clock = Arc::new(TokioClock::starting_at(SystemTime::UNIX_EPOCH));
+        let parts = Parts { store, objects: Arc::new(InMemory::new()), broker, clock, seed: 7 };
+        let app = App::new(Config::read(&layers).unwrap(), parts).unwrap();
+        let length = app.config.leader_lease;
+        let in_a_day = app.now() + Duration::from_hours(24);
+        let dead = ask(&app, "a dead leader", length, in_a_day).await.unwrap();
+
+        let mut leads = app.leadership.watch();
+        let since = Instant::now();
+        tokio::spawn(run(Arc::clone(&app), CancellationToken::new()));
+        let token = *leads.wait_for(Option::is_some).await.unwrap();
+        assert_eq!(token, Some(dead.token + 1));
+        assert!(since.elapsed() >= length, "it might have lived");
+        assert!(since.elapsed() < 2 * length, "{:?}", since.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_renews_its_lease_keeps_it_however_far_its_clock_is() {
+        let length = Duration::from_secs(5);
+        let mut rival = Rival::default();
+        for second in 0..100 {
+            let expires_at = Timestamp::from_micros(second);
+            rival.see(Lease { holder: "another".into(), token: 3, expires_at });
+            tokio::time::advance(Duration::from_secs(2)).await;
+            assert_eq!(rival.over_at(length), None);
+        }
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(rival.over_at(length), Some(Timestamp::from_micros(99)));
     }
 }

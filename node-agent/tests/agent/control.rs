@@ -111,3 +111,13 @@ async fn an_end_does_not_wait_for_ever_for_a_broker_that_is_gone() {
     house.stop.request();
     house.stop.wait_with_progress(StopWait::within(Duration::from_secs(60))).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_does_not_exist_is_not_consumed() {
+    let house = plan(&[]).build().await;
+    house.consumed_by("cpu", 1).await;
+    house.want(&DesiredState { lane: "cpv".parse().unwrap(), ..house.wish() }).await;
+    house.publish([sleeper(0, 1.0)]).await;
+    house.ends(1).await;
+    assert_eq!((house.consumers("cpv").await, house.consumers("cpu").await), (0, 1));
+}

@@ -46,6 +46,16 @@ async fn a_run_that_takes_too_long_fails_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_time_limit_of_ages_is_as_good_as_any() {
+    let house = plan(&[]).build().await;
+    let ages = Duration::try_from_secs_f64(1.8e19).unwrap();
+    house.publish([TaskMessage { timeout: ages, ..sleeper(0, 1.0) }, sleeper(1, 1.0)]).await;
+    for end in house.ends(2).await.values() {
+        assert!(matches!(end, TaskEventKind::Succeeded { .. }), "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_does_not_cancel_is_killed_and_its_other_runs_are_evicted() {
     let workers = Scripted::default();
     let house = plan(&["node.cancel_grace=5s"]).launcher(workers.clone()).build().await;
