@@ -171,12 +171,12 @@ impl Memory {
     /// Puts bytes through an exchange that nobody here would write: [`names::HEARTBEATS`], or [`names::NODES`] with a
     /// node's id as `key`. To how many queues it went.
     pub fn put_raw_through(&self, exchange: &str, key: &str, body: &[u8]) -> Result<usize, Error> {
-        let queues: Vec<String> = self.server.with(|state, _| match exchange {
-            names::HEARTBEATS => state.fanout.iter().cloned().collect(),
-            _ => {
-                let bound = state.direct.iter().find(|(node, _)| node.as_str() == key);
-                bound.map(|(_, queues)| queues.iter().cloned().collect()).unwrap_or_default()
+        let queues: Vec<String> = self.server.with(|state, _| {
+            if exchange == names::HEARTBEATS {
+                return state.fanout.iter().cloned().collect();
             }
+            let bound = state.direct.iter().find(|(node, _)| node.as_str() == key);
+            bound.map(|(_, queues)| queues.iter().cloned().collect()).unwrap_or_default()
         });
         queues.iter().try_for_each(|queue| self.put_raw(queue, body)).map(|()| queues.len())
     }

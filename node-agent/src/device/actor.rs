@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use springtide_core::ModelId;
-use springtide_core::wire::TaskEventKind;
+use springtide_core::wire::{ReturnReason, TaskEventKind};
 use springtide_worker_protocol::{Batch, ByteRange, Failed, Frame, Member, ToWorker};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -262,9 +262,21 @@ impl Actor {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Run(job) => self.staging.push(*job),
+            Command::Run(job) => match self.never_fits(&job) {
+                Some(stop) => self.hand_back(*job, None, stop),
+                None => self.staging.push(*job),
+            },
             Command::Stop(key, stop) => self.stop(key, stop),
         }
+    }
+
+    /// Why a job would wait for memory for ever.
+    fn never_fits(&self, job: &Job) -> Option<Stop> {
+        let state = self.node.state();
+        let gpu = state.figures.gpus.iter().find(|gpu| gpu.figures.id == self.spec.device)?;
+        let (all, declared) = (gpu.figures.memory_total_bytes, job.memory_bytes);
+        let why = format!("{} has {all} bytes of memory, and the task declares {declared}", self.spec.device);
+        (0 < all && all < declared).then(|| Stop::new(ReturnReason::NodeUnfit, why))
     }
 
     fn stop(&mut self, key: Key, stop: Stop) {

@@ -6,12 +6,14 @@ use object_store::{ObjectStoreExt, PutPayload};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use springtide_core::ModelId;
+use springtide_core::lane::{Device, DeviceRequest, Resources};
 use springtide_core::model::ModelKind;
-use springtide_core::wire::{TaskEventKind, TaskMessage};
+use springtide_core::wire::{DeviceFigures, ReturnReason, TaskEventKind, TaskMessage};
+use springtide_node_agent::{Figures, Gpu};
 use springtide_worker_protocol::{Class, ToWorker};
 use tokio::time::{Instant, sleep};
 
-use crate::house::{House, echo, plan};
+use crate::house::{House, echo, plan, reason};
 use crate::scripted::{Script, Scripted, indices};
 
 async fn house(slots: u16, max: u32, workers: &Scripted) -> House {
@@ -222,4 +224,28 @@ async fn a_batch_dies_with_its_worker_and_what_was_staged_behind_it_lives() {
     assert_eq!(stories[0], ["started", "returned worker_died"]);
     assert_eq!(stories[1], ["started", "returned worker_died"]);
     assert_eq!(stories[2], ["started", "succeeded"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_declares_more_memory_than_the_device_has_does_not_wait_for_it() {
+    let workers = Scripted::default();
+    let settings = ["node.devices=[\"cuda:0\"]", "node.lane=gpu-24g"];
+    let house = plan(&settings).launcher(workers.clone()).build().await;
+    push(&house, "a", 1).await;
+    let figures = DeviceFigures {
+        id: "cuda:0".into(),
+        kind: Device::Cuda,
+        name: "test".into(),
+        utilization: 0.0,
+        memory_used_bytes: 0,
+        memory_total_bytes: 24 << 30,
+    };
+    let gpus = vec![Gpu { figures, foreign_memory_bytes: 0 }];
+    house.probe.set(Figures { gpus, ..Figures::default() });
+    sleep(Duration::from_secs(5)).await;
+    let resources = Resources { device: DeviceRequest::Cuda, gpu_memory_bytes: u64::MAX };
+    house.publish_to("gpu-24g", [TaskMessage { resources, ..torch(0, "a") }]).await;
+    let (why, started, message) = reason(&house.ends(1).await[&0]);
+    assert_eq!((why, started), (ReturnReason::NodeUnfit, false));
+    assert!(message.contains("cuda:0"), "{message}");
 }

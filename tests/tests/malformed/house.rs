@@ -119,7 +119,14 @@ impl House {
             if let Some(found) = look(self) {
                 return found;
             }
-            assert!(Instant::now() < deadline, "waited {:?} for {what}", self.limit);
+            assert!(
+                Instant::now() < deadline,
+                "waited {:?} for {what}; unreadable so far: {:?}; the node is {:?} and holds {}",
+                self.limit,
+                self.brokers.each_ref().map(|broker| broker.counters.unreadable()),
+                self.agent.condition(),
+                self.agent.held(),
+            );
             sleep(LOOK).await;
         }
     }

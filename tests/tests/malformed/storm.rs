@@ -16,7 +16,7 @@ use crate::house::{House, Plan};
 /// Of each kind at each place, in memory: 10,000 at each place. `SPRINGTIDE_TEST_MALFORMED` asks for another number.
 const IN_MEMORY: usize = 2500;
 /// The same on RabbitMQ, where each one that can't be read goes to the disk.
-const ON_RABBITMQ: usize = 500;
+const ON_RABBITMQ: usize = 250;
 /// Thrown at a place before it is another one's turn.
 const CHUNK: usize = 250;
 
@@ -131,8 +131,17 @@ async fn on_rabbitmq(version: Version) {
     let config = Config { url: server.url.clone(), dead_cap: 1000, ..Config::default() };
     let brokers = ["control plane", "agent"].map(|name| connect(&config, name, 1).unwrap());
     let mut plan = Plan::new(brokers, InProcessLauncher::new(|| ()));
-    plan.settings
-        .extend(["node.heartbeat_interval=300ms", "control_plane.compare_interval=200ms"].map(str::to_owned));
+    // In real time nothing may take long.
+    let quick = [
+        "node.heartbeat_interval=300ms",
+        "node.solo_wait=100ms",
+        "node.pause_min=100ms",
+        "node.pause_max=200ms",
+        "control_plane.compare_interval=200ms",
+        "control_plane.retry_delay=100ms",
+        "control_plane.retry_delay_max=200ms",
+    ];
+    plan.settings.extend(quick.map(str::to_owned));
     plan.limit = Duration::from_mins(2);
     let house = House::start(plan).await;
     let connection = Connection::connect(&server.url, ConnectionProperties::default()).await.unwrap();

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use springtide_core::node::NodeState;
 use springtide_core::task::Loss;
 use springtide_core::wire::{Heartbeat, HostFigures, NodeCondition, RunReport, V1};
 use springtide_core::{Incarnation, JobId, RunId, TaskId, Timestamp};
-use springtide_store::port::{InFlight, ReconcileAction};
+use springtide_store::port::{InFlight, NodeRow, ReconcileAction};
 use tokio::time::Instant;
 
 use super::judge::{Judge, Limits, inherited};
+use super::{Markers, shows};
 use crate::registry::Seen;
 
 const LOST_AFTER: Duration = Duration::from_secs(15);
@@ -216,4 +218,37 @@ async fn what_the_last_leader_may_not_have_published_gets_a_new_attempt_unless_i
     let mut holder = seen(99, 3, vec![]);
     holder.heartbeat.held.push((task_id(), 1));
     assert_eq!(new_attempts(released(90), &[holder]), 0);
+}
+
+#[test]
+fn a_marker_that_was_never_put_in_promises_nothing() {
+    let markers = Markers::new(3);
+    markers.came_back(u64::MAX, 3);
+    markers.came_back(1, 3);
+    assert_eq!(*markers.last.borrow(), 0);
+    markers.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    markers.came_back(1, 2);
+    assert_eq!(*markers.last.borrow(), 0, "another leader's");
+    markers.came_back(1, 3);
+    assert_eq!(*markers.last.borrow(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_on_another_lane_than_its_own_is_told_so() {
+    let row = NodeRow {
+        id: "n1".parse().unwrap(),
+        incarnation: Some(incarnation(5)),
+        state: NodeState::Active,
+        lane: "cpu".parse().unwrap(),
+        pool: None,
+        slots: 2,
+        first_seen: second(0),
+        changed_at: second(0),
+    };
+    let mut seen = seen(12, 3, vec![]);
+    assert!(shows(&row, std::slice::from_ref(&seen)));
+    seen.heartbeat.consuming = None;
+    assert!(shows(&row, std::slice::from_ref(&seen)), "one that is full or pauses consumes nothing");
+    seen.heartbeat.consuming = Some("gpu-24g".parse().unwrap());
+    assert!(!shows(&row, &[seen]));
 }
