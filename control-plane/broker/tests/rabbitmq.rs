@@ -49,6 +49,7 @@ on_both! {
     a_server_that_hangs_is_left_and_found_again,
     a_wiped_server_is_furnished_again,
     a_memory_alarm_blocks_publishers_only,
+    a_consumer_ends_behind_an_unreadable_message,
 }
 
 fn publication(index: u32) -> Publication {
@@ -319,4 +320,17 @@ async fn rabbitmq_with_a_foreign_exchange_is_waited_for_in_words() {
     assert!(error.contains("springtide.nodes") && error.contains("other arguments"), "{error}");
     channel.exchange_delete(names::NODES.into(), ExchangeDeleteOptions::default()).await.unwrap();
     until("the exchange", async || publish(&broker, 1).await.is_ok()).await;
+}
+
+async fn a_consumer_ends_behind_an_unreadable_message(bench: &Bench) {
+    let broker = bench.broker();
+    broker.tasks.declare(&lane("cpu")).await.unwrap();
+    let queue = names::lane_queue(&lane("cpu"));
+    for _ in 0..20 {
+        let mut consumer = broker.tasks.consume(&lane("cpu"), TWO).await.unwrap();
+        // Some of them are on their way when it is cancelled.
+        bench.put_raw_many(&queue, &[b"nonsense".as_slice(); 20]).await;
+        consumer.cancel().await.unwrap();
+        assert!(within("the consumer's end", consumer.next()).await.is_none());
+    }
 }

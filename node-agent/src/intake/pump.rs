@@ -66,8 +66,9 @@ async fn empty(
         }
     }
     if let Err(error) = consumer.cancel().await {
-        // Its channel is closed then, and what came through it is stale.
+        // What came through it is stale once it is dropped, and there is nothing more to wait for.
         tracing::warn!(%error, "the broker did not confirm that a consumer has ended");
+        return;
     }
     // What had come before the broker agreed; without waiting.
     while let Some(delivery) = consumer.next().await {

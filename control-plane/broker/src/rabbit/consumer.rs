@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::Fuse;
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery as RawDelivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
@@ -28,6 +29,10 @@ use crate::names;
 
 /// Unreadable messages are buried together, so many at most.
 const BURIED_AT_ONCE: usize = 64;
+
+/// Deliveries of one subscription. lapin says only once that they have ended, and whoever looks for more behind an
+/// unreadable message may be the one who hears it.
+type Deliveries = Fuse<lapin::Consumer>;
 
 /// What is consumed.
 #[derive(Clone, Debug)]
@@ -140,7 +145,7 @@ impl Work {
         inbox.close();
     }
 
-    async fn subscribe(&self, session: &Session) -> Result<(Arc<RabbitChannel>, lapin::Consumer), Error> {
+    async fn subscribe(&self, session: &Session) -> Result<(Arc<RabbitChannel>, Deliveries), Error> {
         match &self.source {
             Source::Lane(lane) => session.ensure_lane(lane).await?,
             // Somebody may have deleted it since the connection was made.
@@ -168,7 +173,7 @@ impl Work {
                 }
                 no(error)
             })?;
-        Ok((Arc::new(RabbitChannel(channel)), stream))
+        Ok((Arc::new(RabbitChannel(channel)), stream.fuse()))
     }
 
     /// Hands deliveries on until the subscription ends.
@@ -177,7 +182,7 @@ impl Work {
         inbox: &Inbox<M>,
         cancels: &mut mpsc::Receiver<Cancel>,
         channel: Arc<RabbitChannel>,
-        mut stream: lapin::Consumer,
+        mut stream: Deliveries,
     ) -> End {
         loop {
             tokio::select! {
@@ -212,9 +217,9 @@ impl Work {
         &self,
         inbox: &Inbox<M>,
         channel: &Arc<RabbitChannel>,
-        mut stream: lapin::Consumer,
+        mut stream: Deliveries,
     ) -> Result<(), Error> {
-        let cancelling = channel.0.basic_cancel(stream.tag(), BasicCancelOptions { nowait: false });
+        let cancelling = channel.0.basic_cancel(stream.get_ref().tag(), BasicCancelOptions { nowait: false });
         match timeout(self.limit, cancelling).await {
             Ok(Ok(())) => {
                 while let Some(Ok(raw)) = stream.next().await {
@@ -244,7 +249,7 @@ impl Work {
         &self,
         inbox: &Inbox<M>,
         channel: &Arc<RabbitChannel>,
-        stream: &mut lapin::Consumer,
+        stream: &mut Deliveries,
         raw: RawDelivery,
         go_on: &(dyn Fn() -> bool + Send + Sync),
     ) -> Result<(), String> {
@@ -260,10 +265,13 @@ impl Work {
                 }
                 Err(why) => {
                     unreadable.push((raw, why));
-                    if unreadable.len() < BURIED_AT_ONCE
-                        && let Some(Some(Ok(raw))) = stream.next().now_or_never()
-                    {
-                        next = Some(raw);
+                    if unreadable.len() < BURIED_AT_ONCE {
+                        next = match stream.next().now_or_never().flatten() {
+                            Some(Ok(raw)) => Some(raw),
+                            // The channel is gone: these come again.
+                            Some(Err(error)) => return Err(error.to_string()),
+                            None => None,
+                        };
                     }
                 }
             }
