@@ -173,16 +173,8 @@ impl Mutator {
                 let end = (at + self.below(40)).min(bytes.len());
                 drop(bytes.drain(at..end));
             }
-            6 => self.repeat_member(bytes),
+            6 => repeat_member(bytes),
             _ => self.misnumber(bytes),
-        }
-    }
-
-    /// A member twice: the first one of the outermost object.
-    fn repeat_member(&mut self, bytes: &mut Vec<u8>) {
-        let end = bytes.iter().position(|byte| *byte == b',').unwrap_or(0);
-        if let Some(member) = bytes.get(1..=end).map(<[u8]>::to_vec) {
-            drop(bytes.splice(1..1, member));
         }
     }
 
@@ -199,6 +191,14 @@ impl Mutator {
             bytes[start..].iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e')).count();
         let instead = if self.below(2) == 0 { self.pick(NUMBERS) } else { self.pick(NO_NUMBERS) };
         drop(bytes.splice(start..start + length, instead.bytes()));
+    }
+}
+
+/// A member twice: the first one of the outermost object.
+fn repeat_member(bytes: &mut Vec<u8>) {
+    let end = bytes.iter().position(|byte| *byte == b',').unwrap_or(0);
+    if let Some(member) = bytes.get(1..=end).map(<[u8]>::to_vec) {
+        drop(bytes.splice(1..1, member));
     }
 }
 

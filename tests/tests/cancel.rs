@@ -1,6 +1,7 @@
 //! What is cancelled before it was released never reaches the broker.
 
 #![allow(clippy::disallowed_methods, reason = "it watches real processes in real time")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where it stopped")]
 
 use std::time::Duration;
 

@@ -108,12 +108,9 @@ fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
 
 fn run(run: &str, model: &str, input: Value) -> ToWorker {
     let member = Member {
-        task: "job_00000000000000000000000000/0".into(),
-        run: run.into(),
-        input,
         fence: Some(3),
-        resume: None,
         checkpoint_every_steps: Some(5),
+        ..Member::new("job_00000000000000000000000000/0", run, input)
     };
     ToWorker::Run(Batch { batch: 1, model: model.into(), members: vec![member] })
 }
@@ -123,7 +120,7 @@ fn valid() -> Vec<Value> {
     let messages = [
         ToWorker::Load { model: "shapes@1".into(), dir: "/nowhere/shapes/1".into() },
         ToWorker::Unload { model: "shapes@1".into() },
-        ToWorker::Cancel { run: "run_1".into() },
+        ToWorker::Cancel { run: "run_1".into(), checkpoint: true },
         run("run_1", "echo@1", json!({"output": [1, "two"]})),
         run("run_2", "shapes@1", json!({"prompt": "a red circle", "steps": 5, "seed": 7})),
     ];

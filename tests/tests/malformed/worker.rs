@@ -89,7 +89,7 @@ impl Confused {
             }
             if damaged || serde_json::from_slice::<FromWorker>(&header).is_err() {
                 let count = self.unreadable.fetch_add(1, Ordering::SeqCst);
-                if count % DEADLY > 0 {
+                if !count.is_multiple_of(DEADLY) {
                     continue;
                 }
             }
