@@ -145,21 +145,6 @@ async fn a_clock_that_was_set_back_makes_no_start_older_than_the_one_before_it()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_incarnation_that_goes_on_speaking_has_taken_over() {
-    let older = |at| {
-        let mut seen = seen(at, 1, vec![]);
-        seen.heartbeat.incarnation = incarnation(4);
-        seen
-    };
-    let judge = |at| Judge::default().judge(&[running(10)], &[older(at)], &LIMITS, second(at + 1)).actions;
-    assert!(judge(24).is_empty(), "the first heartbeat of the start that runs it may be on its way");
-    assert!(
-        evicted(Loss::Unexplained, &judge(25)),
-        "the node's clock went back before its agent started anew"
-    );
-}
-
-#[tokio::test(start_paused = true)]
 async fn last_words_are_an_explanation() {
     let mut leaving = seen(20, 9, vec![]);
     leaving.heartbeat.condition = NodeCondition::Leaving;

@@ -47,7 +47,8 @@ impl Truth {
         let attempt = (message.task, message.attempt);
         let mut state = self.step(format!("no confirm for {} attempt {}", attempt.0, attempt.1));
         let due = Instant::now() + NEW_ATTEMPT_WITHIN;
-        let (publisher, troubles, token) = (Arc::clone(publisher), publisher.troubles(), state.attempt(attempt).token);
+        let (publisher, troubles, token) =
+            (Arc::clone(publisher), publisher.troubles(), state.attempt(attempt).token);
         state.owed.push(Owed { attempt, due, publisher, troubles, token });
     }
 
