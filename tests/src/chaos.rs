@@ -82,7 +82,7 @@ struct Times {
 pub async fn run(options: Options) -> Result<bool> {
     let stop = CancellationToken::new();
     let _listening = tokio::spawn(listen(stop.clone()));
-    let missing = "run this by `cargo xtask chaos`: it starts RabbitMQ and PostgreSQL";
+    let missing = "run this by `cargo xtask chaos`: it starts RabbitMQ, PostgreSQL and Redis";
     let broker = WholeRabbitMq::find().context(missing)?;
     let store = std::env::var("SPRINGTIDE_TEST_POSTGRES_URL").context(missing)?;
     let seed = options.seed.unwrap_or_else(|| u64::from(now().as_millis() as u32));
@@ -95,6 +95,7 @@ pub async fn run(options: Options) -> Result<bool> {
         control_planes: options.control_planes,
         logs,
         store,
+        locks: locks(&options),
         settings: settings(&options),
     };
     let (house, guard) = House::build(&house, broker).await?;
@@ -133,7 +134,15 @@ async fn listen(stop: CancellationToken) -> Result<()> {
 }
 
 fn settings(options: &Options) -> Vec<(String, String)> {
-    options.set.clone()
+    let interval = if options.no_checkpoints { 0.0 } else { CHECKPOINT_INTERVAL.as_secs_f64() };
+    let mut settings = vec![("SPRINGTIDE__NODE__CHECKPOINT_INTERVAL".to_owned(), format!("{interval}s"))];
+    settings.extend(options.set.iter().cloned());
+    settings
+}
+
+/// Where the locks are, if not in the store.
+fn locks(options: &Options) -> Option<String> {
+    std::env::var("SPRINGTIDE_TEST_REDIS_URL").ok().filter(|_| !options.no_redis)
 }
 
 impl Chaos {
@@ -149,6 +158,7 @@ impl Chaos {
             groups,
             agents: options.agents,
             control_planes: options.control_planes,
+            redis: locks(&options).is_some(),
         });
         let jobs = load::load(&load::Plan {
             seed,

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | demo | test | bench | lint | services`.
+//! The project's own commands: `cargo xtask setup | demo | test | bench | chaos | lint | services`.
 //!
 //! Plain synchronous code over `std::process`, so that it compiles in seconds. Each command is a file in `command/`;
 //! `services/` starts the servers that tests and benchmarks talk to.

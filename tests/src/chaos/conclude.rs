@@ -107,10 +107,11 @@ fn command(chaos: &Chaos) -> String {
     let faults = if options.calm { "--calm".to_owned() } else { format!("--faults {}", kinds.join(",")) };
     let no_checkpoints = if options.no_checkpoints { " --no-checkpoints" } else { "" };
     let no_torch = if options.no_torch { " --no-torch" } else { "" };
+    let no_redis = if options.no_redis { " --no-redis" } else { "" };
     let Options { minutes, busy, every, agents, slots, control_planes, .. } = options;
     format!(
         "cargo xtask chaos --minutes {minutes} --seed {} --tasks {} --busy {busy} --every {every} --agents {agents} \
-         --slots {slots} --control-planes {control_planes} {faults}{no_checkpoints}{no_torch}",
+         --slots {slots} --control-planes {control_planes} {faults}{no_checkpoints}{no_torch}{no_redis}",
         chaos.seed,
         options.tasks(),
     )

@@ -69,6 +69,8 @@ pub enum Target {
     ControlPlaneToBroker(usize),
     /// The wire between a control plane and PostgreSQL.
     ControlPlaneToStore(usize),
+    /// The wire between a control plane and Redis, which has the locks.
+    ControlPlaneToLocks(usize),
     /// The wire between the users and a control plane.
     UsersTo(usize),
     /// The disk with an agent's data directory.
@@ -100,6 +102,7 @@ impl Target {
             Self::ControlPlane(index)
             | Self::ControlPlaneToBroker(index)
             | Self::ControlPlaneToStore(index)
+            | Self::ControlPlaneToLocks(index)
             | Self::UsersTo(index) => Subject::ControlPlane(index),
             Self::Broker => Subject::Broker,
             Self::Objects => Subject::Objects,
@@ -116,6 +119,7 @@ impl Target {
             Self::AgentToBroker(_) => "wire agent–broker",
             Self::ControlPlaneToBroker(_) => "wire control plane–broker",
             Self::ControlPlaneToStore(_) => "wire control plane–PostgreSQL",
+            Self::ControlPlaneToLocks(_) => "wire control plane–Redis",
             Self::UsersTo(_) => "wire users–control plane",
             Self::AgentDisk(_) => "disk of an agent",
             Self::Objects => "disk of the objects",

@@ -46,6 +46,8 @@ pub struct HouseOptions {
     pub logs: PathBuf,
     /// PostgreSQL.
     pub store: String,
+    /// Redis, if it has the locks.
+    pub locks: Option<String>,
     /// Further settings of every process, as variables.
     pub settings: Vec<(String, String)>,
 }
@@ -118,6 +120,7 @@ struct Wires {
     agents_to_broker: Vec<Proxy>,
     to_broker: Vec<Proxy>,
     to_store: Vec<Proxy>,
+    to_locks: Vec<Proxy>,
     users_to: Vec<Proxy>,
 }
 
@@ -175,6 +178,7 @@ impl House {
             Target::AgentToBroker(index) => self.wires.agents_to_broker.get(index),
             Target::ControlPlaneToBroker(index) => self.wires.to_broker.get(index),
             Target::ControlPlaneToStore(index) => self.wires.to_store.get(index),
+            Target::ControlPlaneToLocks(index) => self.wires.to_locks.get(index),
             Target::UsersTo(index) => self.wires.users_to.get(index),
             _ => None,
         }
@@ -237,6 +241,10 @@ impl Wires {
             agents_to_broker: lay(broker.to_owned(), options.agents).await?,
             to_broker: lay(broker.to_owned(), options.control_planes).await?,
             to_store: lay(proxy::authority(&options.store).to_owned(), options.control_planes).await?,
+            to_locks: match &options.locks {
+                Some(url) => lay(proxy::authority(url).to_owned(), options.control_planes).await?,
+                None => Vec::new(),
+            },
             users_to,
         })
     }
@@ -284,10 +292,13 @@ impl Parts<'_> {
 
     fn control_plane(&self, index: usize, port: u16) -> Result<Member> {
         let store = proxy::through(&self.options.store, self.wires.to_store[index].address());
-        let own = [
+        let mut own = vec![
             ("SPRINGTIDE__CONTROL_PLANE__LISTEN", format!("127.0.0.1:{port}")),
             ("SPRINGTIDE__STORE__URL", store),
         ];
+        if let Some((url, wire)) = self.options.locks.as_ref().zip(self.wires.to_locks.get(index)) {
+            own.push(("SPRINGTIDE__LOCKS__URL", proxy::through(url, wire.address())));
+        }
         let name = format!("control-plane-{}", index + 1);
         self.member(name, "springtide-control-plane", &self.wires.to_broker[index], &own)
     }

@@ -9,6 +9,7 @@ use super::fault::Group;
 
 /// Real processes under load and random faults, and whether every job still ends once.
 #[derive(Clone, Debug, Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Options {
     /// How long faults happen and jobs are posted.
     #[arg(long, default_value_t = 10.0)]
@@ -34,6 +35,9 @@ pub struct Options {
     /// Pictures without checkpoints: for comparison.
     #[arg(long)]
     pub no_checkpoints: bool,
+    /// Locks in PostgreSQL, not in Redis.
+    #[arg(long)]
+    pub no_redis: bool,
     /// Neither pictures nor TorchScript: no torch worker is needed.
     #[arg(long)]
     pub no_torch: bool,

@@ -83,7 +83,8 @@ impl View<'_> {
             }
             Target::ControlPlane(index)
             | Target::ControlPlaneToBroker(index)
-            | Target::ControlPlaneToStore(index) => {
+            | Target::ControlPlaneToStore(index)
+            | Target::ControlPlaneToLocks(index) => {
                 if self.said.leader_at(began) != Some(index) {
                     return Some((format!("{name} (not leading)"), self.next_success(ended)?.since(ended)));
                 }

@@ -190,3 +190,51 @@ impl Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_first_what_was_found() {
+        let mut report = Report {
+            seed: 7,
+            command: "cargo xtask chaos".into(),
+            interrupted: false,
+            minutes: 2.0,
+            agents: 4,
+            slots: 4,
+            control_planes: 2,
+            left_out: vec!["full disks (no root)".into()],
+            jobs: [3, 3],
+            tasks: vec![TaskCount { kind: "echo", ended: [4, 1, 0, 0] }],
+            faults: vec![FaultCount { action: Action::Kill, target: "agent", count: 2 }],
+            faults_skipped: 1,
+            agents_killed_by_tasks: 0,
+            takeovers: 1,
+            tasks_per_second: 12.5,
+            settled_after_s: Some(3.0),
+            findings: Findings::default(),
+            waste: Waste { run_s: 200.0, wasted_s: 3.0, least_s: 2.0, ..Waste::default() },
+            waste_of_pictures: Waste::default(),
+            checkpoint_interval_s: None,
+            recoveries: vec![Recovery { what: "kill -9 agent".into(), count: 2, p50_s: 1.0, p99_s: 2.5 }],
+            evictions: 5,
+            outcomes: BTreeMap::from([("evicted".to_owned(), 5)]),
+        };
+        let text = report.text();
+        for part in [
+            "5 tasks in 3 jobs on 4 agents with 16 slots",
+            "**0** lost, **0** double results, **0** stuck",
+            "Left out: full disks (no root)",
+            "| wasted work, all | 1.50 % of 200 s run time; the least was 1.00 % |",
+            "| kill -9 agent | 2 | 1.00 s | 2.50 s |",
+        ] {
+            assert!(text.contains(part), "no {part:?} in:\n{text}");
+        }
+        report.findings.stuck = (0..30).map(|number| format!("task {number}")).collect();
+        let text = report.text();
+        assert!(text.contains("**30** stuck") && text.contains("- stuck: and 10 more"), "{text}");
+        assert!(!report.findings.is_clean());
+    }
+}

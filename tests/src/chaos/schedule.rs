@@ -32,6 +32,8 @@ pub struct Plan {
     pub agents: usize,
     /// How many control planes.
     pub control_planes: usize,
+    /// Whether they reach the locks over a wire of its own.
+    pub redis: bool,
 }
 
 /// A kind of fault, how often it is chosen among the others, and how long it lasts: mostly the first range of seconds,
@@ -104,8 +106,10 @@ fn agents_to_broker(plan: &Plan) -> Vec<Target> {
 }
 
 fn control_plane_wires(plan: &Plan) -> Vec<Target> {
-    let of = |index| [Target::ControlPlaneToBroker(index), Target::ControlPlaneToStore(index)];
-    (0..plan.control_planes).flat_map(of).collect()
+    let kinds: [fn(usize) -> Target; 3] =
+        [Target::ControlPlaneToBroker, Target::ControlPlaneToStore, Target::ControlPlaneToLocks];
+    let kinds = &kinds[..if plan.redis { 3 } else { 2 }];
+    (0..plan.control_planes).flat_map(|index| kinds.iter().map(move |wire| wire(index))).collect()
 }
 
 fn users_to(plan: &Plan) -> Vec<Target> {
@@ -191,6 +195,7 @@ mod tests {
             groups: Group::value_variants().to_vec(),
             agents: 4,
             control_planes: 2,
+            redis: true,
         }
     }
 
@@ -241,6 +246,6 @@ mod tests {
             .collect();
         seen.sort_unstable();
         seen.dedup();
-        assert_eq!(seen.len(), 20, "{seen:?}");
+        assert_eq!(seen.len(), 23, "{seen:?}");
     }
 }

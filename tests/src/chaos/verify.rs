@@ -232,3 +232,6 @@ pub fn tally(book: &Book) -> BTreeMap<(Action, &'static str), usize> {
     }
     tally
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,18 +114,33 @@ pub fn waste(
 /// Until when a run that did not win is part of a result: its last checkpoint that another went on from, in the chain
 /// that leads to a winner.
 fn used_until(said: &Said, won: &BTreeMap<TaskId, Won>) -> HashMap<RunId, Timestamp> {
-    let runs: HashMap<RunId, &Run> = said.runs.iter().map(|run| (run.run, run)).collect();
+    let mut of_task: HashMap<TaskId, Vec<&Run>> = HashMap::new();
+    for run in &said.runs {
+        of_task.entry(run.task).or_default().push(run);
+    }
     let mut used = HashMap::new();
-    for won in won.values() {
-        let mut current = runs.get(&won.run);
-        while let Some(run) = current {
-            let made = run.from.as_ref().and_then(|key| said.checkpoints.get(key));
-            let Some((by, at)) = made.filter(|(by, _)| !used.contains_key(by)) else { break };
-            used.insert(*by, *at);
-            current = runs.get(by);
+    for (task, won) in won {
+        let runs = of_task.get(task).map_or(&[][..], Vec::as_slice);
+        let mut current = runs.iter().find(|run| run.run == won.run).copied();
+        while let Some((maker, at)) = current.and_then(|run| maker(run, runs, said)) {
+            used.insert(maker.run, at);
+            // Makers begin ever earlier, so this ends.
+            current = Some(maker);
         }
     }
     used
+}
+
+/// The run that made the checkpoint which this one went on from, and when.
+fn maker<'a>(run: &Run, runs: &[&'a Run], said: &Said) -> Option<(&'a Run, Timestamp)> {
+    let step = run.from?;
+    let earlier = runs.iter().filter(|other| other.begin < run.begin);
+    let made = earlier.filter_map(|other| {
+        let checkpoints = said.checkpoints.get(&other.run)?.iter();
+        let at = checkpoints.filter(|(its, at)| *its == step && *at <= run.begin).map(|(_, at)| *at).max()?;
+        Some((*other, at))
+    });
+    made.max_by_key(|(_, at)| *at)
 }
 
 #[cfg(test)]
@@ -172,8 +187,8 @@ mod tests {
     fn a_checkpoint_saves_what_came_before_it() {
         let mut said =
             Said { runs: vec![run(0, 1, 0, None, ""), run(0, 2, 10, Some(15), "done")], ..Said::default() };
-        said.runs[1].from = Some("k".into());
-        said.checkpoints.insert("k".into(), (id(1), at(3)));
+        said.runs[1].from = Some(9);
+        said.checkpoints.insert(id(1), vec![(6, at(2)), (9, at(3))]);
         let every = Some(Duration::from_secs(3));
         let waste = waste(&said, &[death(4)], &[(task(0), won(2, 15, true))].into(), every, at(99));
         assert_eq!((waste.run_s, waste.wasted_s, waste.least_s), (9.0, 1.0, 1.0));
