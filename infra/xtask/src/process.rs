@@ -69,7 +69,7 @@ pub struct Background {
 }
 
 /// Reads until the end of a pipe of which this process has the other end, then kills a process group.
-const GUARD: &str = "read -r _; kill -KILL -- \"-$0\"";
+const GUARD: &str = "read -r _; kill -s KILL -- \"-$0\"";
 
 impl Background {
     /// Starts it. `stop_with` is sent first when it is dropped; SIGKILL follows for whatever is left of the group.
@@ -79,9 +79,7 @@ impl Background {
             .stdin(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {}", describe(command)))?;
-        let mut guard = Command::new("sh");
-        guard.args(["-c", GUARD, &child.id().to_string()]).process_group(0).stdin(Stdio::piped());
-        let guard = guard.stdout(Stdio::null()).stderr(Stdio::null()).spawn().inspect_err(|_| {
+        let guard = guard(child.id()).inspect_err(|_| {
             let _ = child.kill();
         });
         Ok(Self { name: name.to_owned(), child, stop_with, guard: guard.context("cannot start sh")? })
@@ -102,6 +100,12 @@ impl Background {
         }
         Ok(())
     }
+}
+
+fn guard(group: u32) -> std::io::Result<Child> {
+    let mut command = Command::new("sh");
+    command.args(["-c", GUARD, &group.to_string()]).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 
 impl Drop for Background {
@@ -168,6 +172,16 @@ mod tests {
             assert!(Instant::now() < deadline, "the grandchild still runs");
             sleep(POLL);
         }
+    }
+
+    #[test]
+    fn a_guard_kills_the_group_once_nobody_holds_its_pipe() {
+        let mut child = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let mut guard = guard(child.id()).unwrap();
+        assert!(child.try_wait().unwrap().is_none());
+        drop(guard.stdin.take());
+        assert!(guard.wait().unwrap().success());
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(9));
     }
 
     #[test]
