@@ -19,16 +19,19 @@ pub struct Process {
     child: Child,
     log: PathBuf,
     apart: bool,
+    /// Where in the log this process begins: an earlier one of the same name may have written before.
+    from: u64,
 }
 
 impl Process {
-    /// Starts it; stdout and stderr go to `DIR/NAME.log`.
+    /// Starts it; stdout and stderr go to the end of `DIR/NAME.log`.
     pub fn start(name: &str, command: &mut Command, dir: &Path) -> Result<Self> {
         let log = dir.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
+        let from = file.metadata()?.len();
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("{name} can't be started"))?;
-        Ok(Self { name: name.to_owned(), child, log, apart: false })
+        Ok(Self { name: name.to_owned(), child, log, from, apart: false })
     }
 
     /// The same in a process group of its own: Ctrl-C at the terminal does not reach it, and all of the group ends with
@@ -55,9 +58,16 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// What it has printed.
+    /// What it and those of the same name before it have printed.
     pub fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Ends it in the middle of whatever it does (SIGKILL), and waits until it is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Waits until it prints a line of which `pick` makes something.
@@ -69,6 +79,7 @@ impl Process {
     ) -> Result<T> {
         let until = Instant::now() + limit;
         let mut reader = BufReader::new(File::open(&self.log)?);
+        reader.seek(SeekFrom::Start(self.from))?;
         let mut line = String::new();
         loop {
             let start = reader.stream_position()?;
@@ -90,7 +101,7 @@ impl Process {
         }
     }
 
-    /// Sends a signal by its number.
+    /// Sends a signal by its name or number: `-TERM`, `-STOP`, `-CONT`.
     pub fn signal(&self, signal: &str) -> Result<()> {
         let sent = Command::new("kill").args([signal, &self.id().to_string()]).status()?;
         if !sent.success() {

@@ -1,4 +1,4 @@
-//! Private servers that `cargo xtask test` has started.
+//! Private servers that `cargo xtask test` has started, and those of a test's own.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::process::Process;
 use crate::{processes, proxy};
+use xtask::services::rabbitmq::{self, Node};
 
 /// A virtual host of its own on a private RabbitMQ, and how to ask that broker about it.
 #[derive(Clone, Debug)]
@@ -42,15 +43,46 @@ impl RabbitMq {
             eprintln!("skipped: {url} is not set; `cargo xtask test` starts the broker and sets it");
             return Ok(None);
         };
-        let vhost = format!("test-{}", ulid::Ulid::from_parts(u64::from(std::process::id()), rand::random()));
+        Self::on(&base, control).map(Some)
+    }
+
+    fn on(base: &str, control: String) -> Result<Self> {
         // The URL's own virtual host, if it names one, is replaced.
         let authority =
             base.split("://").nth(1).and_then(|rest| rest.split('/').next()).context("no authority")?;
+        let vhost = unique_name();
         let server = Self { url: format!("amqp://{authority}/{vhost}"), vhost, control };
-        server.control(&["add_vhost", &server.vhost])?;
+        server.make()?;
+        Ok(server)
+    }
+
+    fn make(&self) -> Result<()> {
+        self.control(&["add_vhost", &self.vhost])?;
+        let authority = self.url.trim_start_matches("amqp://");
         let user = authority.split(':').next().filter(|_| authority.contains('@')).unwrap_or("guest");
-        server.control(&["set_permissions", "-p", &server.vhost, user, ".*", ".*", ".*"])?;
-        Ok(Some(server))
+        self.control(&["set_permissions", "-p", &self.vhost, user, ".*", ".*", ".*"])?;
+        Ok(())
+    }
+
+    /// The virtual host's name.
+    pub fn vhost(&self) -> &str {
+        &self.vhost
+    }
+
+    /// Deletes the virtual host with all that is in it, which ends its connections, and makes it again.
+    pub fn wipe(&self) -> Result<()> {
+        self.control(&["delete_vhost", &self.vhost])?;
+        self.make()
+    }
+
+    /// Deletes a queue of the virtual host, which ends its consumers.
+    pub fn delete_queue(&self, queue: &str) -> Result<()> {
+        self.control(&["delete_queue", "-p", &self.vhost, queue]).map(drop)
+    }
+
+    /// Closes all connections to the virtual host.
+    pub fn close_connections(&self) -> Result<()> {
+        self.control(&["close_all_connections", "--vhost", &self.vhost, "test"]).map(drop)
     }
 
     /// Runs `rabbitmqctl`; returns what it prints.
@@ -75,6 +107,64 @@ impl RabbitMq {
 impl Drop for RabbitMq {
     fn drop(&mut self) {
         let _ = self.control(&["delete_vhost", &self.vhost]);
+    }
+}
+
+fn unique_name() -> String {
+    format!("test-{}", ulid::Ulid::from_parts(u64::from(std::process::id()), rand::random())).to_lowercase()
+}
+
+/// A RabbitMQ of a test's own, to stop and kill. It takes some ten seconds to start.
+pub struct OwnRabbitMq {
+    /// The server.
+    pub node: Node,
+}
+
+impl OwnRabbitMq {
+    /// Starts it, with settings of its application `rabbit`.
+    pub fn start(settings: &[(&str, &str)]) -> Result<Self> {
+        Ok(Self { node: rabbitmq::private(settings)? })
+    }
+
+    /// The same, for a test. `None`, and a line that says so, where tests are to run without brokers.
+    pub fn for_test(settings: &[(&str, &str)]) -> Result<Option<Self>> {
+        if std::env::var("SPRINGTIDE_TEST_AMQP_URL").is_err() {
+            eprintln!("skipped: SPRINGTIDE_TEST_AMQP_URL is not set; `cargo xtask test` sets it");
+            return Ok(None);
+        }
+        Self::start(settings).map(Some)
+    }
+
+    /// A fresh virtual host on it.
+    pub fn fresh(&self) -> Result<RabbitMq> {
+        RabbitMq::on(&self.node.url(), self.node.ctl.display().to_string())
+    }
+}
+
+/// A database of its own on a private PostgreSQL.
+#[derive(Debug)]
+pub struct Postgres {
+    /// With the database.
+    pub url: String,
+}
+
+impl Postgres {
+    /// A fresh database. `None`, and a line that says so, where the server is not there.
+    pub async fn fresh() -> Result<Option<Self>> {
+        let Ok(base) = std::env::var("SPRINGTIDE_TEST_POSTGRES_URL") else {
+            eprintln!(
+                "skipped: SPRINGTIDE_TEST_POSTGRES_URL is not set; `cargo xtask test` starts the server and sets it"
+            );
+            return Ok(None);
+        };
+        let name = unique_name();
+        let (client, connection) = tokio_postgres::connect(&base, tokio_postgres::NoTls).await?;
+        let connection = tokio::spawn(connection);
+        client.batch_execute(&format!("CREATE DATABASE \"{name}\"")).await?;
+        drop(client);
+        connection.await??;
+        let (server, _) = base.rsplit_once('/').context("a URL without a database")?;
+        Ok(Some(Self { url: format!("{server}/{name}") }))
     }
 }
 

@@ -1,6 +1,6 @@
-//! Waiting for jobs, with a limit.
+//! Waiting for jobs and other things, with a limit.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use springtide_client::{Client, News};
@@ -36,4 +36,19 @@ pub async fn for_job(
         Ok(view) => view,
         Err(_) => bail!("waited {limit:?} for {what} of {job}; it is {last:?}"),
     }
+}
+
+/// How often [`until`] looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Looks again and again until what it looks for is there.
+pub async fn until(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let until = Instant::now() + limit;
+    while !look().await? {
+        if Instant::now() > until {
+            bail!("waited {limit:?} for {what}");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }

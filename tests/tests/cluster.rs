@@ -32,7 +32,7 @@ fn echo(sleep_s: f64, priority: Priority) -> SubmitJob {
 async fn round_robin(version: Version) -> Result<()> {
     let Some(broker) = RabbitMq::fresh(version)? else { return Ok(()) };
     let mut cluster = start(&broker)?;
-    cluster.start_agent(&AgentOptions { slots: 3, strategy: "round_robin" })?;
+    cluster.start_agent(&AgentOptions::slots(3))?;
     cluster.wait_for_nodes(1).await?;
     let job = cluster.submit(&echo(0.0, Priority::Normal)).await?;
     let done = cluster.wait_for_end(job.id, MINUTE).await?;
@@ -51,7 +51,7 @@ async fn round_robin(version: Version) -> Result<()> {
 async fn least_loaded(version: Version) -> Result<()> {
     let Some(broker) = RabbitMq::fresh(version)? else { return Ok(()) };
     let mut cluster = start(&broker)?;
-    cluster.start_agent(&AgentOptions { slots: 4, strategy: "least_loaded" })?;
+    cluster.start_agent(&AgentOptions { strategy: "least_loaded", ..AgentOptions::slots(4) })?;
     cluster.wait_for_nodes(1).await?;
     let consumers = broker.list("list_consumers", &["queue_name", "prefetch_count", "arguments"])?;
     let lane: Vec<_> = consumers.lines().filter(|line| line.starts_with("springtide.lane.cpu")).collect();
@@ -69,7 +69,7 @@ async fn least_loaded(version: Version) -> Result<()> {
 async fn priorities(version: Version) -> Result<()> {
     let Some(broker) = RabbitMq::fresh(version)? else { return Ok(()) };
     let mut cluster = start(&broker)?;
-    cluster.start_agent(&AgentOptions { slots: 1, strategy: "round_robin" })?;
+    cluster.start_agent(&AgentOptions::slots(1))?;
     cluster.wait_for_nodes(1).await?;
     let busy = cluster.submit(&echo(3.0, Priority::Normal)).await?;
     cluster.wait_for_job(busy.id, "its start", MINUTE, |view| view.tasks.running == 1).await?;

@@ -10,7 +10,7 @@
 //! | `SPRINGTIDE_TEST_REDIS_URL` | Redis |
 
 mod postgres;
-mod rabbitmq;
+pub mod rabbitmq;
 mod rabbitmq4;
 mod redis;
 
@@ -81,7 +81,7 @@ pub struct Running {
     /// Variables that tell tests where it is.
     pub variables: Vec<(&'static str, String)>,
     /// It goes on until this is dropped.
-    pub _keep: Box<dyn Any + Send>,
+    pub keep: Box<dyn Any + Send>,
 }
 
 /// Servers that run until this is dropped.

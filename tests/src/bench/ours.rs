@@ -21,7 +21,7 @@ pub async fn cluster(broker: &str, agents: usize, slots: u32) -> Result<Cluster>
     };
     let mut cluster = Cluster::start(options)?;
     for _ in 0..agents {
-        cluster.start_agent(&AgentOptions { slots, strategy: "round_robin" })?;
+        cluster.start_agent(&AgentOptions::slots(slots))?;
     }
     cluster.wait_for_nodes(agents).await?;
     Ok(cluster)

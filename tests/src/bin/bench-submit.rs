@@ -108,7 +108,7 @@ async fn main() -> Result<()> {
             "{} tasks waiting in {jobs} jobs ({rate:.0} jobs/s): POST p50 {after:.2?} = {:.2} × empty ({before:.2?}); {} MiB resident",
             arguments.waiting,
             after.as_secs_f64() / before.as_secs_f64(),
-            cluster.control_plane.resident_bytes()? >> 20,
+            cluster.control_planes[0].process.resident_bytes()? >> 20,
         );
     }
     Ok(())

@@ -56,7 +56,7 @@ pub fn start() -> Result<Running> {
     })?;
     Ok(Running {
         variables: vec![("SPRINGTIDE_TEST_POSTGRES_URL", url)],
-        _keep: Box::new(Cluster { _server: server, _dir: dir }),
+        keep: Box::new(Cluster { _server: server, _dir: dir }),
     })
 }
 

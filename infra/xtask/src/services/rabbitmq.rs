@@ -2,7 +2,7 @@
 
 use super::{Availability, Running, free_port};
 use crate::install;
-use crate::process::Background;
+use crate::process::{self, Background};
 use crate::workspace;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -25,16 +25,21 @@ pub fn prepare() -> Result<Availability> {
 
 /// Starts the machine's own RabbitMQ.
 pub fn start() -> Result<Running> {
-    let programs = programs().context("rabbitmq-server is installed, but not where it is looked for")?;
-    let node = Node::start("RabbitMQ", &Host { programs })?;
+    let node = private(&[])?;
     Ok(Running {
         variables: vec![
             ("SPRINGTIDE_TEST_AMQP_URL", node.url()),
             ("SPRINGTIDE_TEST_RABBITMQCTL", node.ctl.display().to_string()),
             ("SPRINGTIDE_TEST_RABBITMQ_SERVER", node.server.display().to_string()),
         ],
-        _keep: Box::new(node),
+        keep: Box::new(node),
     })
+}
+
+/// A node of the machine's own RabbitMQ, with settings of its application `rabbit` (in Erlang's words).
+pub fn private(settings: &[(&str, &str)]) -> Result<Node> {
+    let programs = programs().context("rabbitmq-server is not installed, or not where it is looked for")?;
+    Node::start("RabbitMQ", &Host { programs }, settings)
 }
 
 /// Where RabbitMQ's programs are. Debian's wrappers in /usr/sbin change the user; these do not.
@@ -68,25 +73,28 @@ impl Installation for Host {
     }
 }
 
-/// A node that runs until it is dropped. The order of the fields is the order in which its parts end.
+/// A node that is there until it is dropped, and runs unless it was stopped or killed. The order of the fields is the
+/// order in which its parts end.
 pub struct Node {
-    _server: Background,
+    running: Option<Background>,
     _port_mapper: Background,
+    name: String,
     port: u16,
     /// Runs `rabbitmqctl` against this node.
     pub ctl: PathBuf,
     /// Runs this node again, with its data, when it was ended.
     pub server: PathBuf,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Node {
     /// Starts a node and waits until it speaks AMQP.
-    pub fn start(name: &str, installation: &dyn Installation) -> Result<Self> {
+    pub fn start(name: &str, installation: &dyn Installation, settings: &[(&str, &str)]) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("springtide-rabbitmq-").tempdir()?;
         let (port, mapper_port) = (free_port()?, free_port()?);
         let environment = environment(&installation.seen(dir.path()), port, mapper_port, free_port()?);
         fs::write(dir.path().join("rabbitmq.conf"), configuration(port))?;
+        fs::write(dir.path().join("advanced.config"), advanced(settings))?;
         fs::write(dir.path().join("enabled_plugins"), "[].\n")?;
         fs::write(dir.path().join("env.conf"), "")?;
         let write_script = |program: &str| -> Result<PathBuf> {
@@ -95,30 +103,63 @@ impl Node {
             fs::set_permissions(&path, Permissions::from_mode(0o755))?;
             Ok(path)
         };
-        let (ctl, again) = (write_script("rabbitmqctl")?, write_script("rabbitmq-server")?);
+        let (ctl, server) = (write_script("rabbitmqctl")?, write_script("rabbitmq-server")?);
 
         // Erlang would start one by itself, and leave it behind.
         let mut epmd = Command::new("epmd");
         epmd.args(["-port", &mapper_port.to_string(), "-address", "127.0.0.1"]).stdout(Stdio::null());
         let port_mapper = Background::start("epmd", &mut epmd, Signal::SIGKILL)?;
 
-        let output = fs::File::create(dir.path().join("output"))?;
-        let mut command = Command::new(&again);
-        command.current_dir(dir.path()).stdout(output.try_clone()?).stderr(output);
+        let mut node = Self {
+            running: None,
+            _port_mapper: port_mapper,
+            name: name.to_owned(),
+            port,
+            ctl,
+            server,
+            dir,
+        };
+        node.resume()?;
+        Ok(node)
+    }
+
+    /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), and waits until it speaks AMQP.
+    pub fn resume(&mut self) -> Result<()> {
+        let output_path = self.dir.path().join("output");
+        let output = fs::File::create(&output_path)?;
+        let mut command = Command::new(&self.server);
+        command.current_dir(self.dir.path()).stdout(output.try_clone()?).stderr(output);
         // Nothing of it is kept: no reason to wait for a graceful end.
-        let mut server = Background::start(name, &mut command, Signal::SIGKILL)?;
+        let mut server = Background::start(&self.name, &mut command, Signal::SIGKILL)?;
+        let port = self.port;
         server.wait_until(START_LIMIT, || speaks_amqp(port)).with_context(|| {
-            format!(
-                "its output: {}",
-                fs::read_to_string(dir.path().join("output")).unwrap_or_default().trim()
-            )
+            format!("its output: {}", fs::read_to_string(&output_path).unwrap_or_default().trim())
         })?;
-        Ok(Self { _server: server, _port_mapper: port_mapper, port, ctl, server: again, _dir: dir })
+        self.running = Some(server);
+        Ok(())
+    }
+
+    /// Ends it as its operator would; what is persistent is kept.
+    pub fn stop(&mut self) -> Result<()> {
+        process::output(Command::new(&self.ctl).arg("stop"))?;
+        self.running = None;
+        Ok(())
+    }
+
+    /// Ends it in the middle of whatever it does (SIGKILL).
+    pub fn kill(&mut self) {
+        self.running = None;
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        let files = fs::read_dir(self.dir.path().join("log")).into_iter().flatten().flatten();
+        files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect()
     }
 }
 
@@ -135,6 +176,7 @@ fn environment(dir: &Path, port: u16, mapper_port: u16, dist_port: u16) -> Vec<(
         ("RABBITMQ_MNESIA_BASE", file("mnesia")),
         ("RABBITMQ_LOG_BASE", file("log")),
         ("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf")),
+        ("RABBITMQ_ADVANCED_CONFIG_FILE", file("advanced.config")),
         ("RABBITMQ_CONF_ENV_FILE", file("env.conf")),
         ("RABBITMQ_ENABLED_PLUGINS_FILE", file("enabled_plugins")),
         ("RABBITMQ_GENERATED_CONFIG_DIR", file("generated")),
@@ -146,6 +188,12 @@ fn configuration(port: u16) -> String {
     format!(
         "listeners.tcp.local = 127.0.0.1:{port}\ndisk_free_limit.absolute = 64MB\nlog.file.level = info\n"
     )
+}
+
+/// Settings that `rabbitmq.conf` has no key for in every version, as an Erlang term.
+fn advanced(settings: &[(&str, &str)]) -> String {
+    let settings: Vec<String> = settings.iter().map(|(key, value)| format!("{{{key}, {value}}}")).collect();
+    format!("[{{rabbit, [{}]}}].\n", settings.join(", "))
 }
 
 /// A shell script that runs a program in the node's environment, so that tests can call it by its path alone.
@@ -176,6 +224,16 @@ fn speaks_amqp(port: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_become_an_erlang_term() {
+        assert_eq!(advanced(&[]), "[{rabbit, []}].\n");
+        let settings = [("consumer_timeout", "5000"), ("channel_tick_interval", "1000")];
+        assert_eq!(
+            advanced(&settings),
+            "[{rabbit, [{consumer_timeout, 5000}, {channel_tick_interval, 1000}]}].\n"
+        );
+    }
 
     #[test]
     fn the_script_quotes_its_words() {

@@ -50,13 +50,13 @@ pub fn prepare() -> Result<Availability> {
 
 /// Starts RabbitMQ 4.
 pub fn start() -> Result<Running> {
-    let node = Node::start("RabbitMQ 4", &Chroot { root: root() })?;
+    let node = Node::start("RabbitMQ 4", &Chroot { root: root() }, &[])?;
     Ok(Running {
         variables: vec![
             ("SPRINGTIDE_TEST_AMQP4_URL", node.url()),
             ("SPRINGTIDE_TEST_RABBITMQCTL4", node.ctl.display().to_string()),
         ],
-        _keep: Box::new(node),
+        keep: Box::new(node),
     })
 }
 

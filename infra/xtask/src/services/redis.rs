@@ -40,7 +40,7 @@ pub fn start() -> Result<Running> {
     })?;
     Ok(Running {
         variables: vec![("SPRINGTIDE_TEST_REDIS_URL", format!("redis://127.0.0.1:{port}/"))],
-        _keep: Box::new(Server { _server: server, _dir: dir }),
+        keep: Box::new(Server { _server: server, _dir: dir }),
     })
 }
 
