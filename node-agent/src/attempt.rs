@@ -19,7 +19,6 @@ use tracing::Instrument;
 
 use crate::config::Settings;
 use crate::device::{Done, End, Handle, Job, Outcome};
-use crate::gate::PauseKind;
 use crate::ledger::{Admission, ConsumerId, Entry, Key, Stage};
 use crate::node::{Node, State, Urgency};
 use crate::outputs::{Made, Uploader};
@@ -226,7 +225,7 @@ impl Attempt {
             return;
         }
         let solo = self.message.solo;
-        let pause = self.node.change(|state| {
+        self.node.change(|state| {
             // The slot is free before the broker hears of it, or its next delivery would find it taken.
             if let Some(delivery) = state.ledger.remove(self.key) {
                 // Stale: it is delivered again, and handed back then.
@@ -238,21 +237,13 @@ impl Attempt {
             if let Some(speed) = speed {
                 state.speed = if state.speed == 0.0 { speed } else { 0.9 * state.speed + 0.1 * speed };
             }
-            match verdict {
-                Verdict::Good => state.streak.succeeded(),
-                Verdict::Bad => return state.streak.failed(self.key.task, self.node.random.unit()),
-                Verdict::Neither => {}
+            if verdict == Verdict::Good {
+                state.streak.succeeded();
             }
-            None
         });
         self.node.heartbeat.ring(Urgency::Eventually);
-        if let Some(pause) = pause {
-            let count = self.node.settings.node.failures_before_pause;
-            let reason = format!(
-                "{count} different tasks in a row failed; trying again in {:.0} s",
-                pause.as_secs_f64()
-            );
-            self.node.pause(PauseKind::Failures, reason, Some(Instant::now() + pause));
+        if verdict == Verdict::Bad {
+            self.node.blame(self.key.task);
         }
     }
 
@@ -287,7 +278,7 @@ impl Verdict {
         match end {
             TaskEventKind::Succeeded { .. } => Self::Good,
             TaskEventKind::Failed { error, .. } if error.class == FailureClass::Transient => Self::Bad,
-            TaskEventKind::Returned { reason: ReturnReason::WorkerDied, .. } => Self::Bad,
+            // The death of a worker is one failure, however many tasks it takes along: its device has counted it.
             _ => Self::Neither,
         }
     }

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use springtide_broker::{Delivery, EventBus, TaskQueue};
 use springtide_core::wire::{NodeCondition, TaskEvent, TaskEventKind};
-use springtide_core::{Incarnation, LaneName, NodeId, RunId, Timestamp};
+use springtide_core::{Incarnation, LaneName, NodeId, RunId, TaskId, Timestamp};
 use springtide_process::clock::SharedClock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -181,6 +181,16 @@ impl Node {
     pub(crate) fn pause(&self, kind: PauseKind, reason: String, until: Option<Instant>) {
         tracing::warn!(node = %self.id, reason, "the node pauses itself");
         self.change_gate(|gate| gate.pause(kind, reason, until));
+    }
+
+    /// A task failed in a way that the node may be to blame for; after too many different ones in a row it pauses.
+    pub(crate) fn blame(&self, task: TaskId) {
+        let jitter = self.random.unit();
+        let Some(pause) = self.state().streak.failed(task, jitter) else { return };
+        let count = self.settings.node.failures_before_pause;
+        let seconds = pause.as_secs_f64();
+        let reason = format!("{count} different tasks in a row failed; trying again in {seconds:.0} s");
+        self.pause(PauseKind::Failures, reason, Some(Instant::now() + pause));
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -93,6 +93,22 @@ async fn a_crash_makes_suspects_of_all_that_ran_and_the_worker_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_death_of_a_worker_is_one_failure_however_many_tasks_it_takes_along() {
+    let settings = ["node.max_concurrent_tasks=3", "node.failures_before_pause=2", "node.pause_min=1h"];
+    let house = plan(&settings).build().await;
+    let crash = |index| echo(index, json!({"sleep_s": 1, "crash": "worker"}));
+    house.publish([crash(0), sleeper(1, 60.0), sleeper(2, 60.0)]).await;
+    house.ends(3).await;
+    house.publish([sleeper(3, 60.0), crash(4)]).await;
+    house.ends(5).await;
+    let paused = house.condition("a pause", |c| matches!(c, NodeCondition::Paused { .. })).await;
+    let NodeCondition::Paused { reason } = paused.condition else { unreachable!() };
+    assert!(reason.contains("2 different tasks"), "the second death is one too many: {reason}");
+    let starts = house.story().iter().filter(|event| event.contains("started")).count();
+    assert_eq!(starts, 5, "after the first death the node went on");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_words_of_a_dead_worker_are_passed_on() {
     let workers = Scripted::default();
     let house = plan(&[]).launcher(workers.clone()).build().await;

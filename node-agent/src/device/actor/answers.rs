@@ -151,6 +151,12 @@ impl Actor {
         for (job, timings, failed) in failed {
             self.fail(job, task_error(&failed), timings);
         }
+        // One death, one failure: a task that kills its worker must not make the node look broken by its neighbours.
+        let ran = running.iter().filter(|(_, _, why)| why.is_none()).map(|(job, ..)| job);
+        let victim = ran.chain(self.loading.iter().flat_map(|loading| &loading.jobs)).next();
+        if let Some(task) = victim.filter(|_| killed.is_none()).map(|job| job.key.task) {
+            self.node.blame(task);
+        }
         for (job, timings, why) in running {
             match why {
                 Some(why) => self.stopped(job, why, timings),
