@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::{LEASE, comparison, projector, releaser, sweep};
 use crate::app::App;
 
+/// Between two questions when the lease should be free: clocks differ a little.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+
 /// Seeks leadership until `stop`, then gives it up.
 pub async fn run(app: Arc<App>, stop: CancellationToken) {
     let holder = app.new_job_id().to_string().replace("job_", "control-plane-");
@@ -19,10 +22,16 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
     let mut renewed = Instant::now();
     let mut rival = Rival::default();
     loop {
+        let mut pause = app.config.leader_lease / 3;
         let now = rival.over_at(app.config.leader_lease).map_or(app.now(), |end| end.max(app.now()));
         match ask(&app, &holder, app.config.leader_lease, now).await {
             Ok(lease) => {
                 let token = (lease.holder == holder).then_some(lease.token);
+                if token.is_none() {
+                    // Asked for the moment it is free, not some time after.
+                    let free_in = lease.expires_at.since(app.now());
+                    pause = pause.min(free_in.max(SHORTEST_PAUSE));
+                }
                 rival.see(lease);
                 renewed = Instant::now();
                 if term.as_ref().map(|term| term.token) != token {
@@ -45,7 +54,7 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            () = sleep(app.config.leader_lease / 3) => {}
+            () = sleep(pause) => {}
         }
     }
     if term.take().is_some() {

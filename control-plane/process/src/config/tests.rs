@@ -39,7 +39,7 @@ fn message(result: Result<Layers, Error>) -> String {
 #[test]
 fn the_defaults_fill_every_shared_section() {
     let layers = Layers::defaults();
-    assert_eq!(layers.section::<Broker>("broker").unwrap().heartbeat, Duration::from_secs(5));
+    assert_eq!(layers.section::<Broker>("broker").unwrap().heartbeat, Duration::from_secs(3));
     assert_eq!(layers.section::<Store>("store").unwrap().url.reveal(), "sqlite:");
     assert!(layers.section::<Objects>("objects").unwrap().secret_access_key.is_empty());
     assert_eq!(layers.section::<Telemetry>("telemetry").unwrap().format, LogFormat::Text);
