@@ -27,6 +27,10 @@ enum Benchmark {
     Submit,
     /// How soon a cancel takes effect
     Cancel,
+    /// A broker that is stopped, killed and short of memory under load: what it costs, and how soon work goes on
+    Recovery,
+    /// A leader that is killed or frozen: how soon the other control plane goes on
+    Failover,
 }
 
 impl Benchmark {
@@ -36,13 +40,17 @@ impl Benchmark {
             Self::Infer => "bench-infer",
             Self::Submit => "bench-submit",
             Self::Cancel => "bench-cancel",
+            Self::Recovery => "bench-recovery",
+            Self::Failover => "bench-failover",
         }
     }
 
     fn servers(self) -> &'static [Service] {
         match self {
             Self::Queue | Self::Cancel => &[Service::Rabbitmq],
-            Self::Infer | Self::Submit => &[],
+            Self::Failover => &[Service::Rabbitmq, Service::Postgres],
+            // A broker that is killed is the benchmark's own.
+            Self::Infer | Self::Submit | Self::Recovery => &[],
         }
     }
 }
