@@ -1,5 +1,6 @@
 //! Control planes and agents, each a process of its own that can be stopped, killed and started again.
 
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -96,6 +97,21 @@ pub struct Agent {
     /// Its process.
     pub process: Process,
     options: AgentOptions,
+}
+
+/// An agent is its process, with what it takes to start it again.
+impl Deref for Agent {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Agent {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
 }
 
 /// A running cluster.
