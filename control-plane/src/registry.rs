@@ -29,21 +29,13 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Registry {
     nodes: Mutex<BTreeMap<NodeId, Seen>>,
-<<<<<<< HEAD
     /// Since when this process is known to be able to hear.
     hears_since: Mutex<Instant>,
-=======
-    listening_since: Mutex<Instant>,
->>>>>>> c775f51 (Make nobody lost for a pause of the broker, of the leader, or for its being new)
 }
 
 impl Default for Registry {
     fn default() -> Self {
-<<<<<<< HEAD
         Self { nodes: Mutex::default(), hears_since: Mutex::new(Instant::now()) }
-=======
-        Self { nodes: Mutex::default(), listening_since: Mutex::new(Instant::now()) }
->>>>>>> c775f51 (Make nobody lost for a pause of the broker, of the leader, or for its being new)
     }
 }
 
@@ -101,20 +93,15 @@ impl Registry {
         self.lock().remove(node);
     }
 
-    /// Starts every node's silence anew, also of those that were not heard yet: whoever judges it was not able to hear.
+    /// Starts every node's silence anew: whoever judges it was not able to hear.
     pub fn forgive(&self) {
         let now = Instant::now();
-<<<<<<< HEAD
         *self.hears_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
-=======
-        *self.listening_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
->>>>>>> c775f51 (Make nobody lost for a pause of the broker, of the leader, or for its being new)
         for seen in self.lock().values_mut() {
             seen.silent_since = now;
         }
     }
 
-<<<<<<< HEAD
     /// For how long this process has been able to hear: a node that it has not heard is silent for no longer than that.
     pub fn hears_for(&self) -> Duration {
         self.hears_since.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
@@ -128,11 +115,6 @@ impl Registry {
                 seen.silent_since = now.silent_since;
             }
         }
-=======
-    /// For how long whoever says something would have been heard: since the start, or since [`forgive`](Self::forgive).
-    pub fn listening_for(&self) -> Duration {
-        self.listening_since.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
->>>>>>> c775f51 (Make nobody lost for a pause of the broker, of the leader, or for its being new)
     }
 
     /// All nodes, with what was heard of them last.

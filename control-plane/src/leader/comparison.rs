@@ -67,24 +67,15 @@ impl Markers {
 
 /// Compares until the term ends.
 pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
-<<<<<<< HEAD
     let mut memory = Memory { judge: Judge::default(), connections: 0, began: Some(app.now()) };
-=======
-    let mut memory =
-        Memory { judge: Judge::default(), began: Some(app.now()), heard_at: Instant::now() };
->>>>>>> c775f51 (Make nobody lost for a pause of the broker, of the leader, or for its being new)
     loop {
         match compare(&app, &fence, &markers, &mut memory).await {
             Ok(()) => {}
             Err(error @ Error::Fenced { .. }) => tracing::debug!(%error, "no comparison"),
             Err(error) => tracing::warn!(%error, "no comparison"),
         }
-<<<<<<< HEAD
         // As often as heartbeats come at least: what they show is answered by the next.
         sleep(app.config.compare_interval.min(app.config.heartbeat_interval)).await;
-=======
-        sleep(interval(&app)).await;
->>>>>>> c775f51 (Make nobody lost for a pause of the broker, of the leader, or for its being new)
     }
 }
 
@@ -95,35 +86,16 @@ struct Memory {
     connections: u64,
     /// When this replica began to lead, until it has seen to what the last one may not have published.
     began: Option<Timestamp>,
-    /// When it last heard its own voice.
-    heard_at: Instant,
-}
-
-/// As often as heartbeats come at least: a pause that goes unnoticed has to be shorter than what makes a node lost.
-fn interval(app: &App) -> Duration {
-    app.config.compare_interval.min(app.config.heartbeat_interval)
 }
 
 async fn compare(app: &App, fence: &Fence, markers: &Markers, memory: &mut Memory) -> Result<()> {
     // In this order: whatever these heartbeats list was said before the marker, so the store knows it afterwards.
-<<<<<<< HEAD
     let asked = Instant::now();
-=======
->>>>>>> c775f51 (Make nobody lost for a pause of the broker, of the leader, or for its being new)
     let mut seen = app.registry.all();
     if !markers.round_trip(app).await {
         // Whoever does not hear its own voice can't say that others are silent.
         app.registry.forgive();
         return Ok(());
-    }
-    let now = Instant::now();
-    let heard_before = std::mem::replace(&mut memory.heard_at, now);
-    if now.duration_since(heard_before) > interval(app) + app.config.heartbeat_interval {
-        // The broker or this process has stood still meanwhile: others may have spoken all the while.
-        app.registry.forgive();
-        for seen in &mut seen {
-            seen.silent_since = now;
-        }
     }
     let tasks = app.store.in_flight().await?;
     let connections = app.parts.broker.counters.connections();
@@ -140,7 +112,6 @@ async fn compare(app: &App, fence: &Fence, markers: &Markers, memory: &mut Memor
         release_lost_after: app.config.release_ttl
             + app.config.confirm_timeout
             + app.config.node_lost_after(),
-        listening_for: app.registry.listening_for(),
     };
     let rows = sight(app, fence, &seen, &limits).await?;
     let Verdict { mut actions, unwanted } = memory.judge.judge(&tasks, &seen, &limits, app.now());
@@ -205,15 +176,9 @@ async fn sight(app: &App, fence: &Fence, seen: &[Seen], limits: &Limits) -> Resu
     let mut rows = app.store.nodes(now).await?;
     for row in &mut rows {
         let heard = seen.iter().find(|seen| seen.heartbeat.node == row.id);
-<<<<<<< HEAD
         let live = heard.is_some_and(is_live);
         let judged_long_enough =
             heard.is_some() || (now.since(row.changed_at) >= lost_after && limits.hears_for >= lost_after);
-=======
-        let live = heard.is_some_and(|seen| seen.is_live(lost_after));
-        let judged_long_enough =
-            heard.is_some() || now.since(row.changed_at).min(app.registry.listening_for()) >= lost_after;
->>>>>>> c775f51 (Make nobody lost for a pause of the broker, of the leader, or for its being new)
         if live || !judged_long_enough {
             continue;
         }

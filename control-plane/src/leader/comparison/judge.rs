@@ -26,8 +26,6 @@ pub struct Limits {
     pub hears_for: Duration,
     /// Of a released task that nobody holds.
     pub release_lost_after: Duration,
-    /// For how long nodes would have been heard: the silence of one that was never heard is no longer than this.
-    pub listening_for: Duration,
 }
 
 /// What is to be done.
@@ -84,13 +82,7 @@ impl Judge {
                 continue;
             };
             let fate = match nodes.get(node) {
-<<<<<<< HEAD
                 None if limits.hears_for.min(now.since(*started_at)) < limits.lost_after => Fate::NotYetKnown,
-=======
-                None if now.since(*started_at).min(limits.listening_for) < limits.lost_after => {
-                    Fate::NotYetKnown
-                }
->>>>>>> c775f51 (Make nobody lost for a pause of the broker, of the leader, or for its being new)
                 None => Fate::Lost(Loss::Unexplained, "its node was not heard of"),
                 Some(seen) => {
                     let running = Running { incarnation: *incarnation, run: *run, started_at: *started_at };

@@ -13,7 +13,6 @@ use super::judge::{Judge, Limits, inherited};
 use super::{Markers, shows};
 use crate::registry::Seen;
 
-<<<<<<< HEAD
 const LOST_AFTER: Duration = Duration::from_secs(15);
 
 /// As they are now.
@@ -25,13 +24,6 @@ fn limits() -> Limits {
         release_lost_after: Duration::from_secs(145),
     }
 }
-=======
-const LIMITS: Limits = Limits {
-    lost_after: Duration::from_secs(15),
-    release_lost_after: Duration::from_secs(145),
-    listening_for: Duration::from_secs(3600),
-};
->>>>>>> c775f51 (Make nobody lost for a pause of the broker, of the leader, or for its being new)
 
 fn second(number: i64) -> Timestamp {
     Timestamp::from_micros(number * 1_000_000)
@@ -163,18 +155,11 @@ async fn last_words_are_an_explanation() {
 #[tokio::test(start_paused = true)]
 async fn a_new_leader_waits_for_nodes_that_it_has_not_heard_yet() {
     let mut judge = Judge::default();
-<<<<<<< HEAD
     assert!(judge.judge(&[running(10)], &[], &limits(), second(12)).actions.is_empty());
     assert!(evicted(Loss::Unexplained, &judge.judge(&[running(10)], &[], &limits(), second(26)).actions));
     let fresh = Limits { hears_for: Duration::from_secs(14), ..limits() };
     let verdict = judge.judge(&[running(10)], &[], &fresh, second(1000));
     assert!(verdict.actions.is_empty(), "it runs for long, and this leader has only begun to listen");
-=======
-    assert!(judge.judge(&[running(10)], &[], &LIMITS, second(12)).actions.is_empty());
-    let deaf_until_now = Limits { listening_for: Duration::from_secs(1), ..LIMITS };
-    assert!(judge.judge(&[running(10)], &[], &deaf_until_now, second(26)).actions.is_empty());
-    assert!(evicted(Loss::Unexplained, &judge.judge(&[running(10)], &[], &LIMITS, second(26)).actions));
->>>>>>> c775f51 (Make nobody lost for a pause of the broker, of the leader, or for its being new)
 }
 
 #[tokio::test(start_paused = true)]
