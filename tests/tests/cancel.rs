@@ -46,7 +46,7 @@ async fn what_was_not_released_is_cancelled_without_the_broker() {
     assert!(!queues.contains("springtide.lane."), "{queues}");
 
     // With a node that is busy for long: the first tasks are released, and the others never.
-    cluster.start_agent(&AgentOptions { slots: 2, strategy: "round_robin" }).unwrap();
+    cluster.start_agent(&AgentOptions::default()).unwrap();
     cluster.wait_for_nodes(1).await.unwrap();
     let job = cluster.submit(&many(json!({"sleep_s": 600}))).await.unwrap();
     cluster.wait_for_job(job.id, "two runs", MINUTE, |view| view.tasks.running == 2).await.unwrap();

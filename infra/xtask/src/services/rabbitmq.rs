@@ -110,15 +110,8 @@ impl Node {
         epmd.args(["-port", &mapper_port.to_string(), "-address", "127.0.0.1"]).stdout(Stdio::null());
         let port_mapper = Background::start("epmd", &mut epmd, Signal::SIGKILL)?;
 
-        let mut node = Self {
-            running: None,
-            _port_mapper: port_mapper,
-            name: name.to_owned(),
-            port,
-            ctl,
-            server,
-            dir,
-        };
+        let mut node =
+            Self { running: None, _port_mapper: port_mapper, name: name.to_owned(), port, ctl, server, dir };
         node.resume()?;
         Ok(node)
     }
