@@ -13,6 +13,8 @@ use crate::changes::Changes;
 use crate::config::Config;
 use crate::forecasts::Forecasts;
 use crate::leader::Leadership;
+use crate::leader::keys::Keys;
+use crate::locks::Locks;
 use crate::metrics::Metrics;
 use crate::models::ModelCatalog;
 use crate::publisher::Publisher;
@@ -30,6 +32,8 @@ pub struct Parts {
     pub objects: Arc<dyn ObjectStore>,
     /// The lanes' queues; events, heartbeats, desired states.
     pub broker: Broker,
+    /// The guard of exclusive keys.
+    pub locks: Arc<dyn Locks>,
     /// The time of day.
     pub clock: SharedClock,
     /// What all randomness follows from.
@@ -54,6 +58,8 @@ pub struct App {
     pub forecasts: Forecasts,
     /// Whether this replica leads.
     pub leadership: Leadership,
+    /// Exclusive keys.
+    pub keys: Keys,
     /// Hands released tasks to the broker, and wakes the releaser.
     pub publisher: Publisher,
     /// Models and their manifests.
@@ -79,6 +85,7 @@ impl App {
             changes: Changes::default(),
             forecasts: Forecasts::default(),
             leadership: Leadership::default(),
+            keys: Keys::default(),
             publisher: Publisher::default(),
             models: ModelCatalog::default(),
             metrics: Metrics::default(),

@@ -43,6 +43,8 @@ pub struct Config {
     #[serde(with = "duration")]
     pub confirm_timeout: Duration,
     #[serde(with = "duration")]
+    pub exclusive_lease: Duration,
+    #[serde(with = "duration")]
     pub release_ttl: Duration,
     pub queue_seconds: f64,
     pub queue_cap: u32,
@@ -87,6 +89,11 @@ impl Config {
     /// A node that was not heard for so long is lost.
     pub fn node_lost_after(&self) -> Duration {
         self.heartbeat_interval * 3
+    }
+
+    /// How long an exclusive key is kept for a node that is not heard of.
+    pub fn exclusive_lease(&self) -> Duration {
+        self.exclusive_lease.max(self.node_lost_after())
     }
 
     /// How much earlier than accepted a job of each priority ranks.

@@ -2,7 +2,7 @@
 
 use springtide_core::RunId;
 use springtide_core::node::NodeState;
-use springtide_core::wire::{DesiredState, Drain, V1};
+use springtide_core::wire::{DesiredState, Drain, KeyLease, V1};
 use springtide_store::port::NodeRow;
 
 use crate::app::App;
@@ -24,16 +24,29 @@ pub fn state(node: &NodeRow, cancel: Vec<RunId>) -> Option<DesiredState> {
         drain,
         cancel,
         preload: Vec::new(),
+        leases: Vec::new(),
     })
 }
 
 impl App {
     /// Tells a node what is wanted of it. A message that is lost is repeated by the comparison.
     pub async fn tell_node(&self, node: &NodeRow, cancel: Vec<RunId>) {
-        let Some(desired) = state(node, cancel) else { return };
+        if let Some(desired) = state(node, cancel) {
+            self.send_desired(&desired).await;
+        }
+    }
+
+    /// Tells a node that the keys of exclusive tasks are kept for it. A message that is lost is repeated by the next.
+    pub async fn tell_node_of_keys(&self, node: &NodeRow, leases: Vec<KeyLease>) {
+        if let Some(desired) = state(node, Vec::new()) {
+            self.send_desired(&DesiredState { leases, ..desired }).await;
+        }
+    }
+
+    async fn send_desired(&self, desired: &DesiredState) {
         let expires_after = self.config.heartbeat_interval;
-        if let Err(error) = self.parts.broker.events.send_desired(&desired, expires_after).await {
-            tracing::debug!(node = %node.id, %error, "a node was not told what is wanted of it; the comparison tells it again");
+        if let Err(error) = self.parts.broker.events.send_desired(desired, expires_after).await {
+            tracing::debug!(node = %desired.node, %error, "a node was not told what is wanted of it; the comparison tells it again");
         }
     }
 }

@@ -1,9 +1,10 @@
-//! What one replica at a time does: releases tasks, folds events, compares store and nodes.
+//! What one replica at a time does: releases tasks, folds events, compares store and nodes, looks after exclusive keys.
 //!
 //! Leadership is a lease in the store. Its token fences every write of the leader, so that one which slept through the
 //! end of its lease can do no harm.
 
 pub mod comparison;
+pub mod keys;
 mod lease;
 mod pace;
 pub mod projector;

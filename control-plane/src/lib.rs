@@ -20,6 +20,7 @@ pub mod desired;
 pub mod forecasts;
 pub mod http;
 pub mod leader;
+pub mod locks;
 pub mod metrics;
 pub mod models;
 pub mod publisher;

@@ -4,9 +4,10 @@
 //! come in time is followed by a new attempt.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use springtide_broker::Publication;
-use springtide_core::wire::{TaskMessage, V1};
+use springtide_core::wire::{Fence as KeyFence, TaskMessage, V1};
 use springtide_store::port::{ReconcileAction, ReleasedTask};
 use tokio::sync::{Mutex, Notify, mpsc};
 
@@ -71,7 +72,9 @@ async fn publish_batch(app: &App, tasks: Vec<ReleasedTask>) {
         .map(|task| {
             let priority = head_start.message_priority(task.priority, task.accepted_at, now);
             let expiration = app.config.release_ttl.saturating_sub(now.since(task.released_at));
-            Publication { lane: task.lane.clone(), priority, expiration, message: message(task) }
+            let lane = task.lane.clone();
+            let message = message(task, app.config.exclusive_lease());
+            Publication { lane, priority, expiration, message }
         })
         .collect();
     let timer = app.metrics.broker_seconds.with_label_values(&["publish"]).start_timer();
@@ -83,6 +86,11 @@ async fn publish_batch(app: &App, tasks: Vec<ReleasedTask>) {
         .filter_map(|(publication, confirm)| {
             let error = confirm.err()?;
             let (task, attempt) = (publication.message.task, publication.message.attempt);
+            if publication.message.exclusive.is_some() {
+                // It may have got through; and beside a run of it there must be no other.
+                tracing::warn!(%task, attempt, %error, "no confirm; an exclusive task waits for the comparison");
+                return None;
+            }
             tracing::warn!(%task, attempt, %error, "no confirm; the task gets a new attempt");
             Some(ReconcileAction::Republish { task, attempt })
         })
@@ -108,7 +116,7 @@ pub async fn republish(app: &App, actions: &[ReconcileAction]) {
     }
 }
 
-fn message(task: ReleasedTask) -> TaskMessage {
+fn message(task: ReleasedTask, lease: Duration) -> TaskMessage {
     TaskMessage {
         v: V1,
         task: task.task,
@@ -120,7 +128,7 @@ fn message(task: ReleasedTask) -> TaskMessage {
         resources: task.resources,
         solo: task.solo,
         checkpoint: task.checkpoint,
-        exclusive: task.exclusive,
+        exclusive: task.exclusive.map(|claim| KeyFence { key: claim.key, token: claim.token, lease }),
         released_at: task.released_at,
     }
 }

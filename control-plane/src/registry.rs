@@ -23,6 +23,8 @@ pub struct Seen {
     pub heard_at: Timestamp,
     /// The same, for silence; starts anew with [`Registry::forgive`].
     pub silent_since: Instant,
+    /// When it came, by a clock that does not jump.
+    pub heard: Instant,
 }
 
 /// All nodes that were heard.
@@ -83,7 +85,8 @@ impl Registry {
         if !nodes.contains_key(&heartbeat.node) {
             nodes.retain(|_, seen| seen.silent_since.elapsed() < FORGOTTEN_AFTER);
         }
-        let seen = Seen { heard_at: now, silent_since: Instant::now(), heartbeat };
+        let instant = Instant::now();
+        let seen = Seen { heard_at: now, silent_since: instant, heard: instant, heartbeat };
         nodes.insert(seen.heartbeat.node.clone(), seen);
         heard
     }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use springtide_broker::Broker;
-use springtide_process::clock::SystemClock;
-use springtide_process::config::sections::{Store as StoreSection, Telemetry};
+use springtide_process::clock::{SharedClock, SystemClock};
+use springtide_process::config::sections::{Locks as LocksSection, Store as StoreSection, Telemetry};
 use springtide_process::config::{Layers, Override, Sources};
 use springtide_process::stop::{Stop, StopWait};
 use springtide_process::{objects, telemetry};
 use springtide_store::Store;
 
+use crate::locks::{self, Locks};
 use crate::{App, Config, Parts, Service};
 
 /// Between two tries to reach a store that is not there yet.
@@ -113,5 +114,13 @@ pub async fn open_store(layers: &Layers) -> Result<Arc<dyn Store>> {
 /// The world outside, as the configuration names it.
 pub fn open_parts(layers: &Layers, broker: Broker, store: Arc<dyn Store>) -> Result<Parts> {
     let objects = objects::open(&layers.section("objects")?, &layers.data_dir())?;
-    Ok(Parts { store, objects, broker, clock: Arc::new(SystemClock), seed: seed() })
+    let clock: SharedClock = Arc::new(SystemClock);
+    let locks = open_locks(layers, &store, &clock)?;
+    Ok(Parts { store, objects, broker, locks, clock, seed: seed() })
+}
+
+/// The guard of exclusive keys, as the configuration names it.
+pub fn open_locks(layers: &Layers, store: &Arc<dyn Store>, clock: &SharedClock) -> Result<Arc<dyn Locks>> {
+    let section: LocksSection = layers.section("locks")?;
+    Ok(locks::open(section.url.reveal(), section.timeout, store, clock)?)
 }

@@ -22,7 +22,7 @@ use crate::probe::{Figures, Probe};
 use crate::reporter::{BatchRule, Reporter};
 use crate::threshold::{Average, Threshold};
 use crate::worker::WorkerLauncher;
-use crate::{desired, heartbeat};
+use crate::{desired, heartbeat, leases};
 
 /// How often the machine is measured.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -83,7 +83,6 @@ impl Agent {
             dir: settings.cache_dir(),
             limit_bytes: settings.node.cache_bytes,
             fetch_timeout: settings.node.fetch_timeout,
-            owner: parts.node.to_string(),
         };
         let models = ModelCache::open(Arc::clone(&parts.objects), cache, tasks.clone());
         let (devices, unserved) = Devices::new(&role.devices, slots);
@@ -116,6 +115,7 @@ impl Agent {
         tasks.spawn(heartbeat::run(Arc::clone(&node)));
         tasks.spawn(desired::run(Arc::clone(&node)));
         tasks.spawn(desired::keep_deadlines(Arc::clone(&node)));
+        tasks.spawn(leases::keep(Arc::clone(&node)));
         tasks.spawn(watch_machine(Arc::clone(&node), parts.probe));
         tasks.spawn(Intake::new(Arc::clone(&node)).run());
         let stop = parts.stop.clone();

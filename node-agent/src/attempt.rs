@@ -68,7 +68,7 @@ pub(crate) fn accept(node: &Arc<Node>, delivery: Delivery<TaskMessage>, source: 
     };
     let refusal = {
         let mut state = node.state();
-        let State { ledger, gate, .. } = &mut *state;
+        let State { ledger, gate, leases, .. } = &mut *state;
         match ledger.admit(key, entry, Delivery::is_stale) {
             Admission::Known(spare) => {
                 drop(state);
@@ -90,10 +90,16 @@ pub(crate) fn accept(node: &Arc<Node>, delivery: Delivery<TaskMessage>, source: 
                 if refusal.is_none() && message.solo {
                     gate.solo = Some(key);
                 }
+                if let Some(fence) = &message.exclusive {
+                    let grace = node.settings.node.cancel_grace;
+                    leases.begin(key, fence.lease, grace, Instant::now());
+                }
                 refusal
             }
         }
     };
+    // The first lease has to be waited for.
+    node.changed.raise();
     let span = tracing::info_span!(
         "attempt",
         job = %key.task.job,
@@ -227,6 +233,7 @@ impl Attempt {
         let solo = self.message.solo;
         self.node.change(|state| {
             // The slot is free before the broker hears of it, or its next delivery would find it taken.
+            state.leases.end(self.key);
             if let Some(delivery) = state.ledger.remove(self.key) {
                 // Stale: it is delivered again, and handed back then.
                 let _ = delivery.ack();

@@ -37,6 +37,9 @@ fn apply(node: &Arc<Node>, desired: &DesiredState) {
         return;
     }
     cancel(node, &desired.cancel);
+    if !desired.leases.is_empty() {
+        node.change(|state| desired.leases.iter().for_each(|kept| state.leases.renew(kept)));
+    }
     let mut lane = &desired.lane;
     if node.settings.lanes.get(lane).is_none() {
         // Consuming it would make a queue that nobody serves.

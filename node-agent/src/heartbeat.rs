@@ -40,7 +40,10 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 /// Says it once.
 pub(crate) async fn say(node: &Node) {
+    // What the lease of a key is counted from: no later than what is said was the case.
+    let at = Instant::now();
     let heartbeat = compose(node);
+    node.state().leases.said(heartbeat.sequence, at);
     let expires_after = node.settings.node.heartbeat_interval * 2;
     if let Err(error) = node.bus.publish_heartbeat(&heartbeat, expires_after).await {
         tracing::debug!(%error, "a heartbeat was not said");

@@ -30,6 +30,7 @@ mod host;
 mod identity;
 mod intake;
 mod lane;
+mod leases;
 mod ledger;
 mod models;
 mod node;

@@ -2,11 +2,15 @@
 //!
 //! A model is in the cache only as a whole: it is fetched into a directory of its own, every byte checked against the
 //! manifest's checksums, and renamed. A model that is used (or about to be) is held by a [`Lease`] and never evicted.
+//!
+//! Several agents may share the directory: a [`Claim`] on a model is its fetcher's alone, or shared by all who use it.
 
+mod claim;
 mod fetch;
 mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,7 +23,12 @@ use springtide_core::{FailureClass, ModelId};
 use tokio::sync::oneshot;
 
 use crate::node::Tasks;
-use shelf::Shelf;
+use claim::Claim;
+use fetch::Found;
+use shelf::{Shelf, Stamp};
+
+/// Between two looks at what another agent that shares the directory does.
+const WAIT: Duration = Duration::from_millis(100);
 
 /// Why a model can't be had here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,12 +93,14 @@ pub(crate) struct Cached {
     pub(crate) dir: PathBuf,
     pub(crate) manifest: Manifest,
     size_bytes: u64,
+    /// Keeps other agents from taking it away.
+    _claim: Option<Claim>,
 }
 
 #[cfg(test)]
 impl Cached {
     pub(crate) const fn for_tests(dir: PathBuf, manifest: Manifest) -> Self {
-        Self { dir, manifest, size_bytes: 0 }
+        Self { dir, manifest, size_bytes: 0, _claim: None }
     }
 }
 
@@ -115,21 +126,27 @@ pub(crate) struct CacheRule {
     pub(crate) dir: PathBuf,
     pub(crate) limit_bytes: u64,
     pub(crate) fetch_timeout: Duration,
-    /// Told apart from other agents that share the directory.
-    pub(crate) owner: String,
 }
 
 impl ModelCache {
     /// A cache over what its directory has already. Touches the disk only if there is something.
     pub(crate) fn open(objects: Arc<dyn ObjectStore>, rule: CacheRule, tasks: Tasks) -> Self {
-        fetch::remove_partial(&rule.dir, &rule.owner);
         let shelf = Shelf::over(&rule.dir);
-        Self { objects, shelf: Arc::new(Mutex::new(shelf)), fetching: Arc::default(), rule, tasks }
+        let cache =
+            Self { objects, shelf: Arc::new(Mutex::new(shelf)), fetching: Arc::default(), rule, tasks };
+        let partial = fetch::partial(&cache.rule.dir);
+        if !partial.is_empty() {
+            let clean = cache.clone();
+            cache.tasks.spawn(async move { clean.remove_partial(partial).await });
+        }
+        cache
     }
 
-    /// Models that are here.
+    /// Models that are here. Called now and then: those that lie idle are let go of.
     pub(crate) fn list(&self) -> Vec<ModelId> {
-        lock(&self.shelf).list()
+        let mut known = lock(&self.shelf);
+        known.rest();
+        known.list()
     }
 
     /// Fetches a model that will be needed. Comes back at once.
@@ -139,8 +156,8 @@ impl ModelCache {
         }
     }
 
-    /// The model, from the disk or else from the object store. However many ask at once, it is fetched once; who no
-    /// longer waits does not stop it.
+    /// The model, from the disk or else from the object store. However many ask at once, on however many nodes that share
+    /// the directory, it is fetched once; who no longer waits does not stop it.
     pub(crate) async fn get(&self, model: &ModelId) -> Result<Lease, ModelError> {
         if let Some(lease) = lock(&self.shelf).lease(model) {
             return Ok(lease);
@@ -172,46 +189,137 @@ impl ModelCache {
         receiver
     }
 
-    /// Verifies what is on the disk since an earlier start, or fetches.
     async fn bring(&self, model: &ModelId) -> Result<Lease, ModelError> {
-        let dir = self.dir_of(model);
-        if lock(&self.shelf).has(model) {
-            match fetch::verify(&dir, model).await {
-                Ok(cached) => return Ok(lock(&self.shelf).put(model, cached)),
-                Err(error) => {
-                    tracing::warn!(%model, %error, "a cached model is broken; fetching it again");
-                    lock(&self.shelf).forget(model);
-                    fetch::remove(&dir).await;
-                }
-            }
-        }
         let wait = self.rule.fetch_timeout;
-        let fetched = tokio::time::timeout(wait, self.fetch(model, &dir)).await;
-        let cached = fetched.unwrap_or_else(|_| {
-            let problem = format!("it took more than {} s (node.fetch_timeout)", wait.as_secs_f64());
+        tokio::time::timeout(wait, self.find_or_fetch(model)).await.unwrap_or_else(|_| {
+            let problem = format!(
+                "fetching it, or waiting for another agent that shares the cache and fetches it, took more than {} s \
+                 (node.fetch_timeout)",
+                wait.as_secs_f64()
+            );
             Err(ModelError::Fetch { model: model.clone(), problem })
-        })?;
-        tracing::info!(%model, size_bytes = cached.size_bytes, "model fetched");
-        Ok(lock(&self.shelf).put(model, cached))
+        })
     }
 
-    async fn fetch(&self, model: &ModelId, dir: &Path) -> Result<Cached, ModelError> {
+    /// Verifies what is on the disk, or fetches, or waits for another agent that does.
+    async fn find_or_fetch(&self, model: &ModelId) -> Result<Lease, ModelError> {
+        let dir = self.dir_of(model);
+        let disk = |error: io::Error| self.disk_error(model, &error);
+        let mut broken = None;
+        loop {
+            let there = Stamp::of(&dir).await.filter(|there| broken != Some(*there));
+            if let Some(there) = there {
+                match self.find(model, &dir, there).await.map_err(disk)? {
+                    Look::Found(lease) => return Ok(lease),
+                    Look::Broken => broken = Some(there),
+                    Look::Changed => {}
+                }
+            } else if let Some(claim) = Claim::whole(&self.rule.dir, model).await.map_err(disk)? {
+                // Unless somebody has brought it in between.
+                if Stamp::of(&dir).await == broken {
+                    let found = self.fetch(model, &dir).await?;
+                    tracing::info!(%model, size_bytes = found.size_bytes, "model fetched");
+                    let there = Stamp::of(&dir).await;
+                    let claim = claim.share().await.map_err(disk)?;
+                    if let Some(there) = there
+                        && Stamp::of(&dir).await == Some(there)
+                    {
+                        return Ok(self.put(model, &dir, found, claim, there));
+                    }
+                }
+            } else {
+                tracing::debug!(%model, "waiting for another agent that shares the cache and fetches it");
+                tokio::time::sleep(WAIT).await;
+            }
+        }
+    }
+
+    /// Claims and verifies what is there.
+    async fn find(&self, model: &ModelId, dir: &Path, there: Stamp) -> io::Result<Look> {
+        let Some(claim) = Claim::shared(&self.rule.dir, model).await? else {
+            // It is being taken away.
+            tokio::time::sleep(WAIT).await;
+            return Ok(Look::Changed);
+        };
+        if Stamp::of(dir).await != Some(there) {
+            return Ok(Look::Changed);
+        }
+        let known = lock(&self.shelf).verified(model, there);
+        let found = match known {
+            Some((manifest, size_bytes)) => Ok(Found { manifest, size_bytes }),
+            None => fetch::verify(dir, model).await,
+        };
+        match found {
+            Ok(found) => Ok(Look::Found(self.put(model, dir, found, claim, there))),
+            Err(error) => {
+                tracing::warn!(%model, %error, "a cached model is broken; fetching it again");
+                lock(&self.shelf).forget(model);
+                Ok(Look::Broken)
+            }
+        }
+    }
+
+    fn put(&self, model: &ModelId, dir: &Path, found: Found, claim: Claim, there: Stamp) -> Lease {
+        let Found { manifest, size_bytes } = found;
+        let cached = Cached { dir: dir.to_owned(), manifest, size_bytes, _claim: Some(claim) };
+        lock(&self.shelf).put(model, cached, there)
+    }
+
+    /// Fetches a model of which the claim is ours.
+    async fn fetch(&self, model: &ModelId, dir: &Path) -> Result<Found, ModelError> {
         let plan = fetch::plan(&*self.objects, model).await?;
         let (size_bytes, limit_bytes) = (plan.size_bytes(), self.rule.limit_bytes);
         if size_bytes > limit_bytes {
             return Err(ModelError::TooLarge { model: model.clone(), size_bytes, limit_bytes });
         }
-        let evicted = lock(&self.shelf).make_room(size_bytes, limit_bytes);
-        for model in evicted {
-            tracing::info!(%model, "model evicted from the cache");
-            fetch::remove(&self.dir_of(&model)).await;
+        let root = self.rule.dir.clone();
+        let there = fetch::on_disk(move || Ok(shelf::scan(&root))).await;
+        lock(&self.shelf).take_in(there.map_err(|error| self.disk_error(model, &error))?);
+        let mut spared = BTreeSet::from([model.clone()]);
+        loop {
+            let next = lock(&self.shelf).next_to_go(size_bytes, limit_bytes, &spared);
+            let Some(other) = next else { break };
+            if self.evict(&other).await {
+                tracing::info!(model = %other, "model evicted from the cache");
+            }
+            spared.insert(other);
         }
         fetch::fetch(&*self.objects, plan, dir, &self.rule).await
+    }
+
+    /// Takes a model away, unless another agent uses it.
+    async fn evict(&self, model: &ModelId) -> bool {
+        let Ok(Some(_claim)) = Claim::whole(&self.rule.dir, model).await else { return false };
+        lock(&self.shelf).forget(model);
+        fetch::remove(&self.dir_of(model)).await;
+        true
+    }
+
+    /// Removes what agents that have died did not finish.
+    async fn remove_partial(&self, models: Vec<ModelId>) {
+        for model in models {
+            if let Ok(Some(_claim)) = Claim::whole(&self.rule.dir, &model).await {
+                fetch::remove_partial(&self.rule.dir, &model).await;
+            }
+        }
+    }
+
+    fn disk_error(&self, model: &ModelId, error: &io::Error) -> ModelError {
+        ModelError::Disk { model: model.clone(), path: self.rule.dir.clone(), problem: error.to_string() }
     }
 
     fn dir_of(&self, model: &ModelId) -> PathBuf {
         self.rule.dir.join(model.name()).join(model.version())
     }
+}
+
+/// What was found of a model on the disk.
+enum Look {
+    Found(Lease),
+    /// It is not what its manifest says.
+    Broken,
+    /// Another agent has taken it away, or brought it anew.
+    Changed,
 }
 
 /// What is in there stays whole when a thread panics beside it.

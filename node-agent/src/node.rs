@@ -21,6 +21,7 @@ use crate::config::Settings;
 use crate::device::Devices;
 use crate::gate::{Gate, PauseKind};
 use crate::lane::Role;
+use crate::leases::Leases;
 use crate::ledger::{Key, Ledger};
 use crate::models::ModelCache;
 use crate::pause::FailureStreak;
@@ -53,6 +54,8 @@ pub(crate) struct Node {
 /// What changes.
 pub(crate) struct State {
     pub(crate) ledger: Ledger<Delivery<()>>,
+    /// Of the exclusive tasks in the ledger.
+    pub(crate) leases: Leases,
     pub(crate) gate: Gate,
     /// The lane that is consumed now.
     pub(crate) consuming: Option<LaneName>,
@@ -73,6 +76,7 @@ impl State {
         let node = &settings.node;
         Self {
             ledger: Ledger::new(settings.slots()),
+            leases: Leases::default(),
             gate: Gate::new(lane),
             consuming: None,
             figures,

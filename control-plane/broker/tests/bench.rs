@@ -327,5 +327,6 @@ pub fn desired(name: &str, number: u128) -> DesiredState {
         drain: None,
         cancel: vec![],
         preload: vec![],
+        leases: vec![],
     }
 }

@@ -18,7 +18,9 @@ mod tests;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use event::{EventMessage, Output, ReturnReason, TaskEvent, TaskEventKind, Timings};
-pub use heartbeat::{DesiredState, DeviceFigures, Drain, Heartbeat, HostFigures, NodeCondition, RunReport};
+pub use heartbeat::{
+    DesiredState, DeviceFigures, Drain, Heartbeat, HostFigures, KeyLease, NodeCondition, RunReport,
+};
 pub use task_message::{Checkpoint, Fence, InputRef, TaskInput, TaskMessage};
 
 /// Inputs up to this size travel in the message; larger ones by reference through the object store.

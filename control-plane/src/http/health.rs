@@ -50,6 +50,8 @@ pub struct Ready {
     pub store: PartState,
     /// The broker. Without it jobs are taken all the same.
     pub broker: PartState,
+    /// The guard of exclusive keys. Without it all but exclusive tasks run.
+    pub locks: PartState,
 }
 
 /// The state of a part.
@@ -97,18 +99,27 @@ pub async fn readyz(State(api): State<Shared>) -> Response {
     let store = api.readiness.of_store(&api.app).await;
     let broker = broker_state(&api.app.parts.broker.health.borrow());
     let leads = api.app.leadership.fence().is_some();
+    let locks = locks_state(&api.app, leads);
     match store {
         Ok(()) => {
             let store = PartState { state: "up", detail: "takes writes".to_owned() };
-            Json(Ready { ready: true, leads, store, broker }).into_response()
+            Json(Ready { ready: true, leads, store, broker, locks }).into_response()
         }
         Err(error) => {
             let store = PartState { state: "down", detail: error.to_string() };
-            let ready = Ready { ready: false, leads, store, broker };
+            let ready = Ready { ready: false, leads, store, broker, locks };
             let problem = Problem { status: 503, ..Refusal::from(error).problem() };
             let headers = [(header::CONTENT_TYPE, PROBLEM_JSON), (header::RETRY_AFTER, "2")];
             (StatusCode::SERVICE_UNAVAILABLE, headers, Json(NotReady { problem, ready })).into_response()
         }
+    }
+}
+
+/// As the leader found it; another replica knows nothing of it.
+fn locks_state(app: &App, leads: bool) -> PartState {
+    match app.keys.trouble().filter(|_| leads) {
+        Some(detail) => PartState { state: "down", detail },
+        None => PartState { state: "up", detail: app.parts.locks.name().to_owned() },
     }
 }
 

@@ -5,13 +5,15 @@ mod judge;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use springtide_core::Timestamp;
 use springtide_core::node::{NodeEvent, NodeState};
+use springtide_core::task::Loss;
 use springtide_core::wire::{EventMessage, NodeCondition, V1};
+use springtide_core::{TaskId, Timestamp};
 use springtide_store::port::{Error, Fence, NodeRow, NodeSighting, ReconcileAction, Reconciliation, Result};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -114,10 +116,14 @@ async fn compare(app: &App, fence: &Fence, markers: &Markers, memory: &mut Memor
             + app.config.node_lost_after(),
     };
     let rows = sight(app, fence, &seen, &limits).await?;
-    let Verdict { mut actions, unwanted } = memory.judge.judge(&tasks, &seen, &limits, app.now());
+    let Verdict { actions, unwanted } = memory.judge.judge(&tasks, &seen, &limits, app.now());
+    let holders: HashSet<_> = app.store.holds().await?.held.into_iter().map(|hold| hold.task).collect();
+    let mut actions = without_second_messages(actions, &holders);
     if let Some(began) = memory.began {
         // Confirms are not stored. Not before the marker was back: most of it has started meanwhile, and has said so.
         let doubtful = app.config.leader_lease + app.config.confirm_timeout;
+        // An exclusive one waits until its message can't be read any more.
+        let tasks: Vec<_> = tasks.iter().filter(|task| !holders.contains(&task.task)).cloned().collect();
         actions.extend(inherited(&tasks, &seen, &limits, began, doubtful));
     }
     correct(app, fence, &actions).await?;
@@ -133,7 +139,21 @@ async fn compare(app: &App, fence: &Fence, markers: &Markers, memory: &mut Memor
     Ok(())
 }
 
-async fn correct(app: &App, fence: &Fence, actions: &[ReconcileAction]) -> Result<()> {
+/// An exclusive task is not published again beside a message that may yet be read. It goes back to waiting instead, and
+/// waits there until nobody can be running it.
+fn without_second_messages(actions: Vec<ReconcileAction>, holders: &HashSet<TaskId>) -> Vec<ReconcileAction> {
+    let evict = |action| match action {
+        ReconcileAction::Republish { task, attempt } if holders.contains(&task) => {
+            let message = "its message was not taken in time".to_owned();
+            ReconcileAction::Evict { task, attempt, loss: Loss::Explained, message }
+        }
+        action => action,
+    };
+    actions.into_iter().map(evict).collect()
+}
+
+/// Carries out corrections, and tells whoever waits for them.
+pub(super) async fn correct(app: &App, fence: &Fence, actions: &[ReconcileAction]) -> Result<()> {
     if actions.is_empty() {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{LEASE, comparison, projector, releaser, sweep};
+use super::{LEASE, comparison, keys, projector, releaser, sweep};
 use crate::app::App;
 
 /// Between two questions when the lease should be free: clocks differ a little.
@@ -115,6 +115,7 @@ impl Term {
         let mut loops = JoinSet::new();
         loops.spawn(projector::run(Arc::clone(app), fence.clone(), markers.clone()));
         loops.spawn(releaser::run(Arc::clone(app), fence.clone()));
+        loops.spawn(keys::run(Arc::clone(app), fence.clone()));
         loops.spawn(comparison::run(Arc::clone(app), fence, markers));
         loops.spawn(sweep::run(Arc::clone(app)));
         Self { token, _loops: loops }

@@ -156,6 +156,9 @@ fn tell(app: &App, batch: &[TaskEvent], applied: Applied) {
     for (job, ..) in applied.changed {
         app.changes.notify(job);
     }
+    if applied.keys_freed {
+        app.keys.nudge();
+    }
     // A task that started or ended has made room in a queue.
     app.publisher.nudge();
 }

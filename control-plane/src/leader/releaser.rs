@@ -1,14 +1,18 @@
 //! Takes tasks from the store by rank and hands them to lanes, so that each lane's queue holds the near future and no
 //! more: what is still in the store can be reordered and cancelled for free.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use springtide_core::lane::Lane;
 use springtide_forecast::{Distribution, Work};
-use springtide_store::port::{BacklogRow, Fence, JobSpec, LaneRoom, ReleaseNow, ReleaseRequest};
+use springtide_store::port::{
+    BacklogRow, Fence, JobSpec, LaneRoom, ReleaseNow, ReleaseRequest, Released, ReleasedTask,
+};
 use tokio::time::{sleep, timeout};
 
+use super::keys;
 use super::pace::Pace;
 use crate::app::App;
 
@@ -58,19 +62,40 @@ async fn release(app: &App, fence: &Fence) -> springtide_store::port::Result<usi
         return Ok(0);
     }
     let rooms = app.lanes.iter().filter_map(|lane| room(app, lane, &backlog));
-    let request = ReleaseRequest { now: app.now(), lanes: rooms.collect(), most: MOST };
+    let request = ReleaseRequest { now: app.now(), lanes: rooms.collect(), most: MOST, claims: Vec::new() };
     if request.lanes.is_empty() {
         return Ok(0);
     }
     let timer = app.metrics.store_seconds.with_label_values(&["release"]).start_timer();
-    let released = app.store.release(fence, &request).await?;
+    let Released { tasks, wanted } = app.store.release(fence, &request).await?;
     timer.observe_duration();
+    let count = publish(app, tasks);
+    if wanted.is_empty() {
+        return Ok(count);
+    }
+    let claims = keys::claim(app, fence, wanted).await?;
+    if claims.is_empty() {
+        // Others may have the room that was kept for these.
+        app.publisher.nudge();
+        return Ok(count);
+    }
+    // After an error the release may have happened all the same: then the keys are left to their lease.
+    let request = ReleaseRequest { now: app.now(), claims: claims.clone(), ..request };
+    let Released { tasks, .. } = app.store.release(fence, &request).await?;
+    let used: HashSet<_> =
+        tasks.iter().filter_map(|task| task.exclusive.clone()).map(|claim| claim.key).collect();
+    let count = count + publish(app, tasks);
+    keys::give_back(app, claims.into_iter().filter(|claim| !used.contains(&claim.key)).collect()).await;
+    Ok(count)
+}
+
+fn publish(app: &App, released: Vec<ReleasedTask>) -> usize {
     let count = released.len();
     for task in &released {
         app.metrics.released.with_label_values(&[task.lane.as_str()]).inc();
     }
     app.publisher.publish(released);
-    Ok(count)
+    count
 }
 
 /// The room of a lane with live nodes.

@@ -112,7 +112,7 @@ async fn submissions(store: &Arc<dyn Store>, clients: usize, each: usize, what: 
 fn room(limit: u32, most: u32) -> ReleaseRequest {
     let lane = "cpu".parse().expect("a valid name");
     let lanes = vec![LaneRoom { lane, device: Device::Cpu, gpu_memory_bytes: 0, limit }];
-    ReleaseRequest { now: now(), lanes, most }
+    ReleaseRequest { now: now(), lanes, most, claims: Vec::new() }
 }
 
 fn events(task: &ReleasedTask) -> [TaskEvent; 2] {
@@ -148,7 +148,7 @@ async fn through(store: &Arc<dyn Store>, fence: &Fence, batch: usize) -> Result<
     let mut done = 0;
     loop {
         let begun = Instant::now();
-        let released = store.release(fence, &room(500, 500)).await?;
+        let released = store.release(fence, &room(500, 500)).await?.tasks;
         spent[0] += begun.elapsed();
         if released.is_empty() {
             break;
@@ -179,7 +179,7 @@ async fn through(store: &Arc<dyn Store>, fence: &Fence, batch: usize) -> Result<
 async fn finish(store: &Arc<dyn Store>, fence: &Fence) -> Result<()> {
     let policy = RetryPolicy::default();
     loop {
-        let released = store.release(fence, &room(u32::MAX, 5000)).await?;
+        let released = store.release(fence, &room(u32::MAX, 5000)).await?.tasks;
         if released.is_empty() {
             return Ok(());
         }
@@ -206,7 +206,7 @@ async fn with_backlog(store: &Arc<dyn Store>, fence: &Fence, clients: usize, job
     submissions(store, clients, 200, &format!("1,000,000 waiting in {jobs} jobs")).await?;
     submissions(store, 1, 500, "  one client").await?;
     let begun = Instant::now();
-    let released = store.release(fence, &room(u32::MAX, 500)).await?;
+    let released = store.release(fence, &room(u32::MAX, 500)).await?.tasks;
     let release = begun.elapsed();
     let begun = Instant::now();
     let rows = store.backlog().await?;

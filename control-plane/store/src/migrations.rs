@@ -3,8 +3,11 @@
 use crate::connection::{Access, Connection, Dialect, values};
 use crate::{Error, Result};
 
-const STEPS: &[&str] =
-    &[include_str!("../migrations/0001_jobs.sql"), include_str!("../migrations/0002_cluster.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../migrations/0001_jobs.sql"),
+    include_str!("../migrations/0002_cluster.sql"),
+    include_str!("../migrations/0003_locks.sql"),
+];
 
 /// Brings the tables to the form that this version knows. Several processes may do so at once.
 pub(crate) async fn migrate(connection: &mut dyn Connection) -> Result<()> {

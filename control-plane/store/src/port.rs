@@ -2,6 +2,7 @@
 
 mod admin;
 mod job;
+mod lock;
 mod node;
 mod release;
 mod view;
@@ -16,10 +17,11 @@ use springtide_core::{JobId, ModelId, NodeId, TaskId, Timestamp};
 
 pub use admin::{Commit, Fence, ForecastRow, LaunchRow, Lease, LeaseRequest, ModelRow, TokenRow};
 pub use job::{Idempotency, JobInput, JobSpec, NewJob, SourceRange, Submitted};
+pub use lock::{Claim, Hold, HoldChange, HoldState, Holds, LockRequest, LockWish, WantedKey};
 pub use node::{NodeRow, NodeSighting};
 pub use release::{
     Applied, BacklogRow, Cancelled, EventOutcome, FinishedRun, InFlight, LaneRoom, ReconcileAction,
-    Reconciliation, ReleaseNow, ReleaseRequest, ReleasedTask, StopRun, Sum,
+    Reconciliation, ReleaseNow, ReleaseRequest, Released, ReleasedTask, StopRun, Sum,
 };
 pub use view::{AttemptRow, Cursor, JobFilter, JobRow, JobTimings, Page, TaskFilter, TaskRow};
 
@@ -99,8 +101,9 @@ pub trait Store: Send + Sync {
 
     // Tasks, for the leader. Each is fenced by the leader's lease.
 
-    /// Releases waiting tasks by rank into the room that the lanes have.
-    async fn release(&self, fence: &Fence, request: &ReleaseRequest) -> Result<Vec<ReleasedTask>>;
+    /// Releases waiting tasks by rank into the room that the lanes have. An exclusive task needs a claim on its key; room
+    /// is kept for those that only need one.
+    async fn release(&self, fence: &Fence, request: &ReleaseRequest) -> Result<Released>;
     /// Folds events into tasks and jobs; one outcome for each event, in order.
     async fn apply(
         &self,
@@ -126,6 +129,16 @@ pub trait Store: Send + Sync {
     async fn backlog(&self) -> Result<Vec<BacklogRow>>;
     /// The earliest time at which a task that may not be released yet may be.
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>>;
+
+    // Exclusive keys.
+
+    /// All keys that are not free.
+    async fn holds(&self) -> Result<Holds>;
+    /// Changes holds. What is already so stays so.
+    async fn change_holds(&self, fence: &Fence, changes: &[HoldChange]) -> Result<()>;
+    /// The store as the guard of the keys: locks with owner and lease. For each claim the token, or `None` if another
+    /// owner has the key.
+    async fn lock(&self, request: &LockRequest) -> Result<Vec<Option<u64>>>;
 
     // Nodes.
 

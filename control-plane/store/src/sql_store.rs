@@ -11,14 +11,14 @@ use springtide_core::{JobId, ModelId, NodeId, TaskId, Timestamp};
 use crate::Result;
 use crate::engine::Engine;
 use crate::port::{
-    Applied, AttemptRow, BacklogRow, Cancelled, Commit, Cursor, Fence, ForecastRow, InFlight, JobFilter,
-    JobRow, LaunchRow, Lease, LeaseRequest, ModelRow, NewJob, NodeRow, NodeSighting, Page, ReconcileAction,
-    Reconciliation, ReleaseRequest, ReleasedTask, SourceRange, Store, Submitted, TaskFilter, TaskRow,
-    TokenRow,
+    Applied, AttemptRow, BacklogRow, Cancelled, Commit, Cursor, Fence, ForecastRow, HoldChange, Holds,
+    InFlight, JobFilter, JobRow, LaunchRow, Lease, LeaseRequest, LockRequest, ModelRow, NewJob, NodeRow,
+    NodeSighting, Page, ReconcileAction, Reconciliation, ReleaseRequest, Released, SourceRange, Store,
+    Submitted, TaskFilter, TaskRow, TokenRow,
 };
 use crate::transaction::{
-    admin, apply::Apply, cancel::Cancel, jobs, launch, lease, model, node, overview, reconcile::Reconcile,
-    release::Release, submit::Submit, tasks,
+    admin, apply::Apply, cancel::Cancel, hold, jobs, launch, lease, lock, model, node, overview,
+    reconcile::Reconcile, release::Release, submit::Submit, tasks,
 };
 
 /// See the module.
@@ -58,7 +58,7 @@ impl<E: Engine> Store for SqlStore<E> {
         self.0.read(jobs::FailedRanges(job)).await
     }
 
-    async fn release(&self, fence: &Fence, request: &ReleaseRequest) -> Result<Vec<ReleasedTask>> {
+    async fn release(&self, fence: &Fence, request: &ReleaseRequest) -> Result<Released> {
         self.0.write(Release { fence: fence.clone(), request: request.clone() }).await
     }
 
@@ -82,6 +82,18 @@ impl<E: Engine> Store for SqlStore<E> {
         self.0
             .write(Reconcile { fence: fence.clone(), actions: actions.to_vec(), policy: *policy, moment })
             .await
+    }
+
+    async fn holds(&self) -> Result<Holds> {
+        self.0.read(hold::AllHolds).await
+    }
+
+    async fn change_holds(&self, fence: &Fence, changes: &[HoldChange]) -> Result<()> {
+        self.0.write(hold::ChangeHolds { fence: fence.clone(), changes: changes.to_vec() }).await
+    }
+
+    async fn lock(&self, request: &LockRequest) -> Result<Vec<Option<u64>>> {
+        self.0.write(lock::Lock(request.clone())).await
     }
 
     async fn in_flight(&self) -> Result<Vec<InFlight>> {

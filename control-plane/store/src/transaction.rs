@@ -1,19 +1,21 @@
 //! The transactions of the store, written once for both databases.
 //!
 //! Rows are locked in one order everywhere, so that transactions of several control planes can't deadlock:
-//! lease → idempotency keys → jobs (by id) → locks (by key) → backlog (by key). A job's row guards its tasks: whoever
-//! changes a task holds it.
+//! lease → idempotency keys → jobs (by id) → holds (by key) → locks (by key) → backlog (by key). A job's row guards its
+//! tasks: whoever changes a task holds it.
 
 pub(crate) mod admin;
 pub(crate) mod apply;
 mod backlog;
 pub(crate) mod cancel;
 mod fence;
+pub(crate) mod hold;
 mod inputs;
 pub(crate) mod jobs;
 pub(crate) mod launch;
 pub(crate) mod lease;
 mod ledger;
+pub(crate) mod lock;
 mod messages;
 pub(crate) mod model;
 pub(crate) mod node;

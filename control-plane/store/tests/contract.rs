@@ -78,7 +78,15 @@ on_each_database! {
     }
     cancel { of_all_states_at_once, twice_is_once, never_released_tasks_show_as_cancelled }
     reconcile { lost_tasks_wait_again, a_lost_publication_gets_a_new_attempt }
-    exclusive { one_task_at_a_time, only_the_current_attempt_may_succeed }
+    exclusive {
+        one_task_at_a_time,
+        without_a_claim_nothing_goes_and_room_is_kept,
+        a_key_outlives_the_task_that_may_still_run,
+        what_is_in_flight_keeps_its_key,
+        only_the_current_attempt_may_succeed,
+        another_programs_key_is_not_wanted,
+        a_guard_of_keys,
+    }
     read {
         jobs_come_newest_first_in_pages,
         tasks_come_by_index_in_pages,

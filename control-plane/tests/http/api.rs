@@ -12,13 +12,14 @@ use object_store::memory::InMemory;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use springtide_broker::Memory;
+use springtide_control_plane::locks::StoreLocks;
 use springtide_control_plane::{App, Config, Parts, http, models, rubbish};
 use springtide_core::lane::Device;
 use springtide_core::wire::{
     Heartbeat, HostFigures, NodeCondition, Output, TaskEvent, TaskEventKind, Timings, V1,
 };
 use springtide_core::{Incarnation, JobId, RunId, TaskError, TaskId, Timestamp};
-use springtide_process::clock::TokioClock;
+use springtide_process::clock::{SharedClock, TokioClock};
 use springtide_process::config::Layers;
 use springtide_store::Store;
 use springtide_store::port::{Fence, LaneRoom, LeaseRequest, ReleaseRequest, ReleasedTask, TokenRow};
@@ -50,8 +51,9 @@ impl Api {
         change(&mut config);
         let (broker, _) = Memory::new(&layers.section("broker").unwrap()).connect();
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let clock = Arc::new(TokioClock::starting_at(start));
-        let parts = Parts { store, objects: Arc::new(InMemory::new()), broker, clock, seed: 7 };
+        let clock: SharedClock = Arc::new(TokioClock::starting_at(start));
+        let locks = Arc::new(StoreLocks::new(Arc::clone(&store), Arc::clone(&clock)));
+        let parts = Parts { store, objects: Arc::new(InMemory::new()), broker, locks, clock, seed: 7 };
         let app = App::new(config, parts).unwrap();
         tokio::spawn(rubbish::run(Arc::clone(&app)));
         let auth = http::Auth::open(&app).await.unwrap();
@@ -140,8 +142,9 @@ impl Api {
             gpu_memory_bytes: lane.gpu_memory_bytes,
             limit: 1000,
         });
-        let request = ReleaseRequest { now: self.app.now(), lanes: lanes.collect(), most: 1000 };
-        self.app.store.release(&self.fence().await, &request).await.unwrap()
+        let request =
+            ReleaseRequest { now: self.app.now(), lanes: lanes.collect(), most: 1000, claims: Vec::new() };
+        self.app.store.release(&self.fence().await, &request).await.unwrap().tasks
     }
 
     /// Applies events, as the leader does, and tells whoever waits on this replica.

@@ -13,7 +13,7 @@ use springtide_core::ModelId;
 use springtide_core::model::Manifest;
 use tokio::task::spawn_blocking;
 
-use super::{CacheRule, Cached, ModelError, names_in};
+use super::{CacheRule, ModelError, names_in};
 
 const MANIFEST: &str = "model.toml";
 /// A manifest is text; more than this is something else.
@@ -33,6 +33,12 @@ impl Plan {
     pub(super) fn size_bytes(&self) -> u64 {
         self.text.len() as u64 + self.sizes.iter().map(|(_, size)| size).sum::<u64>()
     }
+}
+
+/// A model that is whole and verified.
+pub(super) struct Found {
+    pub(super) manifest: Manifest,
+    pub(super) size_bytes: u64,
 }
 
 /// Reads the manifest and looks for the files that it names.
@@ -59,18 +65,19 @@ pub(super) async fn fetch(
     plan: Plan,
     dir: &Path,
     rule: &CacheRule,
-) -> Result<Cached, ModelError> {
+) -> Result<Found, ModelError> {
     let model = plan.model.clone();
     let disk = |e: &io::Error| ModelError::Disk {
         model: model.clone(),
         path: rule.dir.clone(),
         problem: e.to_string(),
     };
-    let name = format!("{PARTIAL}{}-{}-{}", rule.owner, model.name(), model.version());
-    let partial = Partial(rule.dir.join(name));
+    let partial = Partial(rule.dir.join(format!("{PARTIAL}{model}")));
     let parent = dir.parent().unwrap_or(&rule.dir).to_owned();
     let (path, text) = (partial.0.clone(), plan.text.clone());
     on_disk(move || {
+        // Whoever began it has died: the claim on the model is ours.
+        remove_if_there(&path)?;
         std::fs::create_dir_all(&parent)?;
         std::fs::create_dir_all(&path)?;
         std::fs::write(path.join(MANIFEST), text)
@@ -87,24 +94,24 @@ pub(super) async fn fetch(
         }
     }
     let (from, to) = (partial.0.clone(), dir.to_owned());
-    on_disk(move || match std::fs::rename(&from, &to) {
-        // Another agent that shares the directory was quicker. A version never changes, so its copy is as good.
-        Err(_) if to.join(MANIFEST).is_file() => Ok(()),
-        result => result,
+    on_disk(move || {
+        // What is left of one that was not whole.
+        remove_if_there(&to)?;
+        std::fs::rename(&from, &to)
     })
     .await
     .map_err(|e| disk(&e))?;
     let size_bytes = plan.size_bytes();
-    Ok(Cached { dir: dir.to_owned(), manifest: plan.manifest, size_bytes })
+    Ok(Found { manifest: plan.manifest, size_bytes })
 }
 
 /// Checks a model that an earlier agent has left.
-pub(super) async fn verify(dir: &Path, model: &ModelId) -> Result<Cached, ModelError> {
+pub(super) async fn verify(dir: &Path, model: &ModelId) -> Result<Found, ModelError> {
     let (dir, model) = (dir.to_owned(), model.clone());
     on_disk(move || Ok(verify_now(&dir, &model))).await.unwrap_or_else(|_: io::Error| unreachable!())
 }
 
-fn verify_now(dir: &Path, model: &ModelId) -> Result<Cached, ModelError> {
+fn verify_now(dir: &Path, model: &ModelId) -> Result<Found, ModelError> {
     let unreadable = |file: &str, e: &io::Error| corrupt(model, file, &e.to_string());
     let text = std::fs::read_to_string(dir.join(MANIFEST)).map_err(|e| unreadable(MANIFEST, &e))?;
     let manifest = read(model, &text)?;
@@ -126,7 +133,7 @@ fn verify_now(dir: &Path, model: &ModelId) -> Result<Cached, ModelError> {
             return Err(wrong_checksum(model, file, checksum, &found));
         }
     }
-    Ok(Cached { dir: dir.to_owned(), manifest, size_bytes })
+    Ok(Found { manifest, size_bytes })
 }
 
 async fn read_manifest(objects: &dyn ObjectStore, model: &ModelId) -> Result<String, ModelError> {
@@ -208,7 +215,9 @@ fn failed(model: &ModelId, error: &object_store::Error) -> ModelError {
 }
 
 /// The disk may be slow: never on the thread that everything else runs on.
-async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)))
 }
 
@@ -222,18 +231,28 @@ impl Drop for Partial {
     }
 }
 
-/// Removes what this owner's last agent did not finish.
-pub(super) fn remove_partial(dir: &Path, owner: &str) {
-    let prefix = format!("{PARTIAL}{owner}-");
-    for name in names_in(dir).iter().filter(|name| name.starts_with(&prefix)) {
-        let _ = std::fs::remove_dir_all(dir.join(name));
+fn remove_if_there(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
-/// Removes a model.
+/// Models that an agent has begun to fetch and not finished: it does so now, or has died.
+pub(super) fn partial(dir: &Path) -> Vec<ModelId> {
+    let names = names_in(dir);
+    names.iter().filter_map(|name| name.strip_prefix(PARTIAL)?.parse().ok()).collect()
+}
+
+/// Removes what is left of such a model.
+pub(super) async fn remove_partial(dir: &Path, model: &ModelId) {
+    remove(&dir.join(format!("{PARTIAL}{model}"))).await;
+}
+
+/// Removes a model. The claim on it is the caller's.
 pub(super) async fn remove(dir: &Path) {
     let path = dir.to_owned();
-    if let Err(error) = on_disk(move || std::fs::remove_dir_all(path)).await {
+    if let Err(error) = on_disk(move || remove_if_there(&path)).await {
         tracing::warn!(dir = %dir.display(), %error, "a model could not be removed from the cache");
     }
 }

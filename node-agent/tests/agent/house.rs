@@ -268,6 +268,7 @@ impl House {
             drain: None,
             cancel: Vec::new(),
             preload: Vec::new(),
+            leases: Vec::new(),
         }
     }
 

@@ -9,5 +9,6 @@ mod control;
 mod delivery;
 mod failures;
 mod house;
+mod leases;
 mod scripted;
 mod solo;

@@ -10,9 +10,10 @@ use springtide_core::task::{Moment, RetryPolicy};
 use springtide_core::wire::TaskEvent;
 use springtide_core::{JobId, ModelId, NodeId, TaskId, Timestamp};
 use springtide_store::port::{
-    Applied, AttemptRow, BacklogRow, Cancelled, Commit, Cursor, Fence, ForecastRow, InFlight, JobFilter,
-    JobRow, LaunchRow, Lease, LeaseRequest, ModelRow, NewJob, NodeRow, NodeSighting, Page, ReconcileAction,
-    Reconciliation, ReleaseRequest, ReleasedTask, SourceRange, Submitted, TaskFilter, TaskRow, TokenRow,
+    Applied, AttemptRow, BacklogRow, Cancelled, Commit, Cursor, Fence, ForecastRow, HoldChange, Holds,
+    InFlight, JobFilter, JobRow, LaunchRow, Lease, LeaseRequest, LockRequest, ModelRow, NewJob, NodeRow,
+    NodeSighting, Page, ReconcileAction, Reconciliation, ReleaseRequest, Released, SourceRange, Submitted,
+    TaskFilter, TaskRow, TokenRow,
 };
 use springtide_store::{Error, Result, Store};
 use tokio::time::sleep;
@@ -108,12 +109,12 @@ macro_rules! pass_on {
                 .await
             }
 
-            async fn release(&self, fence: &Fence, request: &ReleaseRequest) -> Result<Vec<ReleasedTask>> {
+            async fn release(&self, fence: &Fence, request: &ReleaseRequest) -> Result<Released> {
                 self.call(Access::Write, async {
                     let released = self.inner.release(fence, request).await?;
                     self.truth.wrote_as(fence, "a release");
-                    self.truth.released(&released);
-                    self.look(released.iter().map(|task| task.task.job)).await;
+                    self.truth.released(&released.tasks);
+                    self.look(released.tasks.iter().map(|task| task.task.job)).await;
                     Ok(released)
                 })
                 .await
@@ -217,6 +218,9 @@ pass_on! {
     Read failed_ranges(job: JobId) -> (JobId, Vec<SourceRange>);
     Read in_flight() -> Vec<InFlight>;
     Read checkpoints() -> HashSet<String>;
+    Read holds() -> Holds;
+    Write change_holds(fence: &Fence, changes: &[HoldChange]) -> ();
+    Write lock(request: &LockRequest) -> Vec<Option<u64>>;
     Read backlog() -> Vec<BacklogRow>;
     Read next_due(now: Timestamp) -> Option<Timestamp>;
     Read nodes(gone_since: Timestamp) -> Vec<NodeRow>;

@@ -12,7 +12,18 @@ pub async fn why_it_waits(client: &Client) -> Option<String> {
         return Some(reason);
     }
     let page = client.nodes(None).await.ok()?;
-    if page.next_cursor.is_some() { None } else { reasons(&page.items) }
+    let nodes = if page.next_cursor.is_some() { None } else { reasons(&page.items) };
+    nodes.or_else(|| locks(&ready))
+}
+
+/// Which jobs are exclusive is not asked: that the guard of their keys is down is worth telling.
+fn locks(ready: &Value) -> Option<String> {
+    let locks = ready.get("locks")?;
+    if locks.get("state")? == "up" {
+        None
+    } else {
+        Some(format!("if it is exclusive it waits: {}", locks.get("detail")?.as_str()?))
+    }
 }
 
 fn broker(ready: &Value) -> Option<String> {
@@ -60,6 +71,13 @@ mod tests {
             |state| json!({"ready": true, "broker": {"state": state, "detail": "waiting for the broker"}});
         assert_eq!(broker(&ready("up")), None);
         assert_eq!(broker(&ready("down")).unwrap(), "it waits: waiting for the broker");
+    }
+
+    #[test]
+    fn a_guard_of_keys_that_is_down_is_told() {
+        let ready = |state| json!({"ready": true, "locks": {"state": state, "detail": "no answer"}});
+        assert_eq!(locks(&ready("up")), None);
+        assert_eq!(locks(&ready("down")).unwrap(), "if it is exclusive it waits: no answer");
     }
 
     #[test]

@@ -130,6 +130,20 @@ pub struct DesiredState {
     pub cancel: Vec<RunId>,
     /// Models that it should have in its cache.
     pub preload: Vec<ModelId>,
+    /// Exclusive tasks whose keys are kept for it. Renews their leases, and says nothing of others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<KeyLease>,
+}
+
+/// The key of an exclusive task is kept for the node for one lease, counted from when it said a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyLease {
+    /// The task.
+    pub task: TaskId,
+    /// The publication.
+    pub attempt: u32,
+    /// The sequence number of the heartbeat, which listed the task.
+    pub heartbeat: u64,
 }
 
 /// An order to drain.

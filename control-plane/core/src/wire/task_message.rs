@@ -86,4 +86,8 @@ pub struct Fence {
     pub key: String,
     /// Grows with each hold of the key; what carries a smaller one than was seen is stale.
     pub token: u64,
+    /// How long the task may be worked on without word that its key is still kept ([`KeyLease`](super::KeyLease)),
+    /// counted from when the message was taken.
+    #[serde(rename = "lease_s", with = "seconds")]
+    pub lease: Duration,
 }

@@ -44,7 +44,7 @@ fn task_message() {
         resources: Resources { device: DeviceRequest::Any, gpu_memory_bytes: 0 },
         solo: true,
         checkpoint: Some(Checkpoint { key: "checkpoints/x".into(), step: 10, size_bytes: 4096 }),
-        exclusive: Some(Fence { key: "studio-7".into(), token: 3 }),
+        exclusive: Some(Fence { key: "studio-7".into(), token: 3, lease: Duration::from_secs(90) }),
         released_at: time(),
     };
     assert_eq!(read_back(&message), message);
@@ -148,6 +148,7 @@ fn heartbeat_and_answer() {
         drain: Some(Drain { until: time(), reason: "spot interruption".into() }),
         cancel: vec![run()],
         preload: vec!["shapes@1".parse().unwrap()],
+        leases: vec![KeyLease { task: task(), attempt: 2, heartbeat: 12 }],
     };
     assert_eq!(read_back(&desired), desired);
     assert_json_snapshot!(desired);

@@ -49,6 +49,16 @@ pub struct Store {
     pub timeout: Duration,
 }
 
+/// `[locks]`: who guards exclusive keys.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Locks {
+    /// `store:` or `redis://…`, `rediss://…`.
+    pub url: SecretUrl,
+    /// One call of Redis.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+}
+
 /// `[objects]`: where models, inputs, outputs and checkpoints are kept.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Objects {

@@ -81,7 +81,7 @@ fn seen(at: i64, sequence: u64, runs: Vec<RunReport>) -> Seen {
         models: Vec::new(),
         version: String::new(),
     };
-    Seen { heartbeat, heard_at: second(at), silent_since: Instant::now() }
+    Seen { heartbeat, heard_at: second(at), silent_since: Instant::now(), heard: Instant::now() }
 }
 
 fn evicted(loss: Loss, actions: &[ReconcileAction]) -> bool {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::lock::{Claim, WantedKey};
 use springtide_core::job::JobStatus;
 use springtide_core::lane::{Device, DeviceRequest, Resources};
 use springtide_core::model::ModelKind;
 use springtide_core::task::{Ignored, Loss};
-use springtide_core::wire::{Checkpoint, Fence as ExclusiveFence, TaskInput};
+use springtide_core::wire::{Checkpoint, TaskInput};
 use springtide_core::{Incarnation, JobId, LaneName, ModelId, NodeId, Priority, RunId, TaskId, Timestamp};
 
 /// A release in the same commit as a submission.
@@ -27,6 +28,17 @@ pub struct ReleaseRequest {
     pub lanes: Vec<LaneRoom>,
     /// At most this many in one transaction; the caller comes again.
     pub most: u32,
+    /// Exclusive keys that the caller has taken from their guard. A task that needs another one waits.
+    pub claims: Vec<Claim>,
+}
+
+/// What was released.
+#[derive(Clone, Debug, Default)]
+pub struct Released {
+    /// The tasks, for their messages.
+    pub tasks: Vec<ReleasedTask>,
+    /// Keys that would let more tasks go now: the caller takes them from their guard and comes again.
+    pub wanted: Vec<WantedKey>,
 }
 
 /// The room in a lane's queue.
@@ -71,8 +83,8 @@ pub struct ReleasedTask {
     pub solo: bool,
     /// To go on from.
     pub checkpoint: Option<Checkpoint>,
-    /// The lock that it holds.
-    pub exclusive: Option<ExclusiveFence>,
+    /// The exclusive key that it has.
+    pub exclusive: Option<Claim>,
 }
 
 /// What became of one event.
@@ -97,6 +109,8 @@ pub struct Applied {
     pub discard: Vec<String>,
     /// Tasks that succeeded, for the forecast.
     pub finished: Vec<FinishedRun>,
+    /// Whether a key's task is over, so that the key can be given back to its guard.
+    pub keys_freed: bool,
     /// How long each task that started had waited since its job was accepted, by priority.
     pub waits: Vec<(Priority, Duration)>,
 }
@@ -147,7 +161,8 @@ pub enum ReconcileAction {
         /// What happened, for people.
         message: String,
     },
-    /// What became of its publication is not known: a new attempt, in the same lane.
+    /// What became of its publication is not known: a new attempt, in the same lane. An exclusive task is left alone: the
+    /// earlier publication may be running under its key.
     Republish {
         /// The task.
         task: TaskId,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use async_trait::async_trait;
-use rusqlite::ffi::ErrorCode;
+use rusqlite::ffi::{self, ErrorCode};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{OpenFlags, ToSql};
 
@@ -204,8 +204,13 @@ fn cannot_open(path: &Path, error: &rusqlite::Error) -> Error {
 
 pub(super) fn error_of(error: &rusqlite::Error) -> Error {
     let message = error.to_string();
+    // The index of the write-ahead log, which grows first, has a code of its own for a disk that is full.
+    let no_room_for_index = |error: &ffi::Error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE;
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::Full(message),
+        Some(ErrorCode::SystemIoFailure) if error.sqlite_error().is_some_and(no_room_for_index) => {
+            Error::Full(message)
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             Error::Unavailable(format!("another process holds the file: {message}"))
         }
@@ -216,6 +221,15 @@ pub(super) fn error_of(error: &rusqlite::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_full_disk_says_is_full() {
+        let failure = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE] {
+            assert!(matches!(error_of(&failure(code)), Error::Full(_)), "{code}");
+        }
+        assert!(matches!(error_of(&failure(ffi::SQLITE_IOERR_READ)), Error::Broken(_)));
+    }
 
     #[test]
     fn statements_are_translated() {

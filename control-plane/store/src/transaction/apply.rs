@@ -50,6 +50,8 @@ impl Apply {
     ) -> Result<EventOutcome> {
         // A task without a row was never published: nobody can have run it.
         let Some(before) = ledger.task(event.task).cloned() else { return Ok(EventOutcome::Unknown) };
+        // Also what changes nothing of a task may tell that its run is over.
+        applied.keys_freed |= ledger.note_hold(event);
         let result =
             before.clone().apply(event, &ledger.policy_of(event.task.job, &self.policy), self.moment);
         applied.discard.extend(result.discard);

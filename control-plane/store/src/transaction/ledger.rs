@@ -1,7 +1,7 @@
 //! The jobs and tasks that a transaction works on: loaded and locked once, changed in memory, written back once.
 //!
-//! Whatever happens to a task goes through [`Ledger::settle`], so the counters of its job, the backlog, the locks and
-//! the history follow from one comparison of the task before and after.
+//! Whatever happens to a task goes through [`Ledger::settle`], so the counters of its job, the backlog and the
+//! history follow from one comparison of the task before and after.
 
 pub(super) mod job;
 pub(super) mod task;
@@ -10,11 +10,14 @@ use std::collections::BTreeMap;
 
 use springtide_core::job::JobStatus;
 use springtide_core::task::{RetryPolicy, Task, TaskState};
+use springtide_core::wire::TaskEvent;
 use springtide_core::{JobId, TaskId, Timestamp};
 
 use super::Tx;
 use super::backlog::Tally;
+use super::hold;
 use crate::connection::{Value, set, values};
+use crate::port::HoldState;
 use crate::{Error, Result};
 use job::JobEntry;
 use task::TaskEntry;
@@ -24,8 +27,8 @@ pub(super) struct Ledger {
     now: Timestamp,
     jobs: BTreeMap<JobId, JobEntry>,
     tasks: BTreeMap<TaskId, TaskEntry>,
-    /// Keys that are let go, with the task that held each.
-    freed: BTreeMap<String, TaskId>,
+    /// What was said about the keys that tasks have.
+    holds: hold::Changed,
     history: Vec<Vec<Value>>,
 }
 
@@ -36,7 +39,7 @@ impl Ledger {
             now,
             jobs: BTreeMap::new(),
             tasks: BTreeMap::new(),
-            freed: BTreeMap::new(),
+            holds: hold::Changed::new(),
             history: Vec::new(),
         }
     }
@@ -135,11 +138,23 @@ impl Ledger {
         job.note(before, &after, self.now);
         tx.count(&job.key, before, Tally::of(-1, job.units));
         tx.count(&job.key, &after.state, Tally::of(1, job.units));
-        if is_in_flight(before) && !is_in_flight(&after.state) {
-            self.freed.extend(job.exclusive_key.clone().map(|key| (key, after.id)));
-        }
         entry.become_task(after);
         Ok(())
+    }
+
+    /// Notes what an event says about its task's key, if it has one. Whether the run is over by that.
+    pub(super) fn note_hold(&mut self, event: &TaskEvent) -> bool {
+        let (Some(job), Some(entry)) = (self.jobs.get(&event.task.job), self.tasks.get(&event.task)) else {
+            return false;
+        };
+        let Some(key) = &job.exclusive_key else { return false };
+        let Some(state) = hold::said_by(event, &entry.task, entry.trail.run) else { return false };
+        let over = state == HoldState::Over;
+        let noted = self.holds.entry(key.clone()).or_insert((event.task, state));
+        if over {
+            *noted = (event.task, state);
+        }
+        over
     }
 
     /// An attempt ended without success: how the task was then, and what is to be remembered of it.
@@ -149,7 +164,7 @@ impl Ledger {
 
     /// Writes all back. The jobs that changed, with their new version and status.
     pub(super) async fn save(self, tx: &mut Tx<'_>) -> Result<Vec<(JobId, u64, JobStatus)>> {
-        let Self { now, jobs, tasks, freed, history } = self;
+        let Self { now, jobs, tasks, holds, history } = self;
         let changed_tasks = tasks.values().filter(|entry| entry.changed);
         let rows: Vec<_> = changed_tasks.map(|entry| entry.row(now, jobs.get(&entry.task.id.job))).collect();
         let mut changed = Vec::new();
@@ -162,14 +177,10 @@ impl Ledger {
         tx.execute_each(job::SAVE, &job_rows).await?;
         tx.execute_each(task::SAVE, &rows).await?;
         tx.execute_each(task::REMEMBER, &history).await?;
-        let freed: Vec<_> = freed.into_iter().map(|(key, task)| set![key, task.job, task.index]).collect();
-        tx.execute_each(FREE, &freed).await?;
+        hold::save(tx, holds).await?;
         Ok(changed)
     }
 }
-
-const FREE: &str = "UPDATE locks SET holder_job = NULL, holder_idx = NULL, lease_until = NULL \
-    WHERE name = $1 AND holder_job = $2 AND holder_idx = $3";
 
 /// How an attempt ended that did not succeed.
 pub(super) struct Ending {

@@ -1,16 +1,14 @@
-//! Released tasks with all that their messages need; and the locks that exclusive ones take.
+//! Released tasks with all that their messages need.
 
 use std::collections::BTreeMap;
 
 use springtide_core::TaskId;
 use springtide_core::task::{Task, TaskState};
-use springtide_core::wire::Fence;
 
 use super::Tx;
 use super::inputs::Specs;
 use super::ledger::Ledger;
-use crate::connection::{set, text};
-use crate::port::ReleasedTask;
+use crate::port::{Claim, ReleasedTask};
 use crate::{Error, Result};
 
 /// The tasks, which are Released, as the caller publishes them.
@@ -18,7 +16,7 @@ pub(super) async fn released_tasks(
     tx: &mut Tx<'_>,
     ledger: &Ledger,
     tasks: &[TaskId],
-    fences: &BTreeMap<TaskId, Fence>,
+    keys: &BTreeMap<TaskId, Claim>,
 ) -> Result<Vec<ReleasedTask>> {
     let mut jobs: Vec<_> = tasks.iter().map(|task| task.job).collect();
     jobs.sort_unstable();
@@ -46,26 +44,10 @@ pub(super) async fn released_tasks(
             resources: spec.resources,
             solo: *solo,
             checkpoint: task.checkpoint.clone(),
-            exclusive: fences.get(id).cloned(),
+            exclusive: keys.get(id).cloned(),
         });
     }
     Ok(released)
-}
-
-/// Takes a key for a task; `None`: another task has it. The number of the hold is its fencing token.
-pub(super) async fn take_lock(tx: &mut Tx<'_>, key: &str, task: TaskId) -> Result<Option<Fence>> {
-    let mut set = set![task.job, task.index];
-    set.insert(0, text(key));
-    let taken = tx
-        .query_one(
-            "INSERT INTO locks (name, counter, holder_job, holder_idx) VALUES ($1, 1, $2, $3) \
-             ON CONFLICT (name) DO UPDATE SET counter = locks.counter + 1, holder_job = excluded.holder_job, \
-             holder_idx = excluded.holder_idx WHERE locks.holder_job IS NULL \
-             OR (locks.holder_job = excluded.holder_job AND locks.holder_idx = excluded.holder_idx) RETURNING counter",
-            &set,
-        )
-        .await?;
-    taken.map(|mut row| Ok(Fence { key: key.to_owned(), token: row.take()? })).transpose()
 }
 
 /// A transition that was checked before it was asked for.

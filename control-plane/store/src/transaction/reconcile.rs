@@ -7,7 +7,7 @@ use springtide_core::TaskId;
 use springtide_core::task::{Moment, RetryPolicy, Task, TaskState};
 
 use super::ledger::{Ending, Ledger, is_in_flight};
-use super::messages::{expected, released_tasks, take_lock};
+use super::messages::{expected, released_tasks};
 use super::{Transaction, Tx};
 use crate::Result;
 use crate::port::{Fence, ReconcileAction, Reconciliation};
@@ -41,7 +41,6 @@ impl Transaction for Reconcile {
         ledger.load_tasks(tx, tasks).await?;
         let mut result = Reconciliation::default();
         let mut republished = Vec::new();
-        let mut keys = BTreeMap::new();
         for action in &self.actions {
             let (id, attempt) = action.target();
             let Some(before) = ledger.task(id).cloned() else { continue };
@@ -56,25 +55,18 @@ impl Transaction for Reconcile {
                     without_checkpoint_at_the_end(after, &mut result.discard)
                 }
                 ReconcileAction::Republish { .. } => {
-                    if !matches!(before.state, TaskState::Released { .. }) {
+                    if !matches!(before.state, TaskState::Released { .. }) || before.exclusive {
                         continue;
                     }
                     let after = expected(before.clone().republish(self.moment.now))?;
                     ledger.remember(&before, ending("republished", &before, &after, ""));
                     republished.push(id);
-                    let key = ledger.job(id.job).and_then(|job| job.exclusive_key.clone());
-                    keys.extend(key.map(|key| (key, id)));
                     after
                 }
             };
             ledger.settle(tx, after)?;
         }
-        let mut fences = BTreeMap::new();
-        for (key, task) in keys {
-            // A number of its own for each publication: the earlier one must not pass for this one.
-            fences.extend(take_lock(tx, &key, task).await?.map(|fence| (task, fence)));
-        }
-        result.republished = released_tasks(tx, &ledger, &republished, &fences).await?;
+        result.republished = released_tasks(tx, &ledger, &republished, &BTreeMap::new()).await?;
         result.changed = ledger.save(tx).await?;
         Ok(result)
     }

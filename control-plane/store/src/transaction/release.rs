@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use springtide_core::{LaneName, TaskId, Timestamp};
 
+use super::hold::{self, Entered};
 use super::ledger::Ledger;
-use super::messages::{expected, released_tasks, take_lock};
+use super::messages::{expected, released_tasks};
 use super::{Transaction, Tx};
 use crate::Result;
 use crate::connection::{set, values};
-use crate::port::{Fence, ReleaseRequest, ReleasedTask};
+use crate::port::{Claim, Fence, ReleaseRequest, Released, ReleasedTask, WantedKey};
 pub(super) use candidates::first_rank;
 use candidates::{Candidate, Source};
 use room::Rooms;
@@ -26,20 +27,26 @@ pub(crate) struct Release {
 
 #[async_trait]
 impl Transaction for Release {
-    type Output = Vec<ReleasedTask>;
+    type Output = Released;
 
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<Vec<ReleasedTask>> {
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Released> {
         tx.fence(&self.fence).await?;
         let mut ledger = Ledger::new(self.request.now);
         wake(tx, &mut ledger, &self.request).await?;
         let backlog = tx.backlog().await?;
         let mut rooms = Rooms::new(&self.request.lanes, &backlog, solo_lanes(tx).await?);
         let found = candidates::find(tx, &backlog, &rooms, self.request.most).await?;
-        let chosen = choose(&mut rooms, found, self.request.most);
-        if chosen.is_empty() {
-            return Ok(Vec::new());
+        let claims = self.request.claims.iter().map(|claim| (claim.key.as_str(), claim)).collect();
+        let Chosen { choices, wanted } = choose(&mut rooms, found, self.request.most, &claims);
+        let last_tokens = hold::last_tokens(tx, &wanted).await?;
+        let last_token = |key: &String| last_tokens.get(key).copied().unwrap_or(0);
+        let wanted = wanted.iter().map(|key| WantedKey { key: key.clone(), last_token: last_token(key) });
+        let wanted = wanted.collect();
+        if choices.is_empty() {
+            return Ok(Released { tasks: Vec::new(), wanted });
         }
-        release(tx, ledger, chosen, self.request.now).await
+        let tasks = release(tx, ledger, choices, &claims, self.request.now).await?;
+        Ok(Released { tasks, wanted })
     }
 }
 
@@ -80,11 +87,20 @@ struct Choice {
     lanes: Vec<LaneName>,
 }
 
+/// What is to be released, and keys that would let more go, into room that is kept for it.
+struct Chosen {
+    choices: Vec<Choice>,
+    wanted: BTreeSet<String>,
+}
+
+/// The caller's claims, by key.
+type Claims<'c> = BTreeMap<&'c str, &'c Claim>;
+
 /// Gives out the room, by rank.
-fn choose(rooms: &mut Rooms, candidates: Vec<Candidate>, most: u32) -> Vec<Choice> {
+fn choose(rooms: &mut Rooms, candidates: Vec<Candidate>, most: u32, claims: &Claims<'_>) -> Chosen {
     let mut left = most;
     let mut keys = BTreeSet::new();
-    let mut chosen = Vec::new();
+    let mut chosen = Chosen { choices: Vec::new(), wanted: BTreeSet::new() };
     for candidate in candidates {
         if candidate.exclusive_key.as_ref().is_some_and(|key| keys.contains(key)) {
             continue;
@@ -98,7 +114,12 @@ fn choose(rooms: &mut Rooms, candidates: Vec<Candidate>, most: u32) -> Vec<Choic
         }
         if !lanes.is_empty() {
             keys.extend(candidate.exclusive_key.clone());
-            chosen.push(Choice { candidate, lanes });
+            match &candidate.exclusive_key {
+                Some(key) if !claims.contains_key(key.as_str()) => {
+                    chosen.wanted.insert(key.clone());
+                }
+                _ => chosen.choices.push(Choice { candidate, lanes }),
+            }
         }
         if left == 0 {
             break;
@@ -112,15 +133,17 @@ async fn release(
     tx: &mut Tx<'_>,
     mut ledger: Ledger,
     chosen: Vec<Choice>,
+    claims: &Claims<'_>,
     now: Timestamp,
 ) -> Result<Vec<ReleasedTask>> {
     let jobs: BTreeSet<_> = chosen.iter().map(|choice| choice.candidate.job).collect();
     ledger.load_jobs(tx, jobs).await?;
     let rows: BTreeSet<_> = chosen.iter().filter_map(|choice| choice.candidate.row()).collect();
     ledger.load_tasks(tx, rows).await?;
-    let free = free_keys(tx, &ledger, &chosen).await?;
+    let needed = chosen.iter().filter_map(|choice| choice.candidate.exclusive_key.clone()).collect();
+    let free = hold::free(tx, needed).await?;
     let mut released = Vec::new();
-    let mut holds: BTreeMap<String, TaskId> = BTreeMap::new();
+    let mut holds: BTreeMap<String, Entered<'_>> = BTreeMap::new();
     for Choice { candidate, lanes } in chosen {
         if candidate.exclusive_key.as_ref().is_some_and(|key| !free.contains(key)) {
             continue;
@@ -132,35 +155,18 @@ async fn release(
             };
             // What no longer waits was cancelled in the meantime.
             let Some(Ok(task)) = task.map(|task| task.release(lane, now)) else { break };
+            if let Some(key) = &candidate.exclusive_key {
+                let Some(claim) = claims.get(key.as_str()) else { break };
+                holds.insert(key.clone(), Entered { claim, task: task.id, attempt: task.attempt });
+            }
             released.push(task.id);
-            holds.extend(candidate.exclusive_key.clone().map(|key| (key, task.id)));
             ledger.settle(tx, task)?;
         }
     }
-    let mut fences = BTreeMap::new();
-    for (key, task) in holds {
-        if let Some(fence) = take_lock(tx, &key, task).await? {
-            fences.insert(task, fence);
-        }
-    }
-    let messages = released_tasks(tx, &ledger, &released, &fences).await?;
+    let keys = hold::enter(tx, &holds).await?;
+    let messages = released_tasks(tx, &ledger, &released, &keys).await?;
     ledger.save(tx).await?;
     Ok(messages)
-}
-
-/// Which of the keys that are needed nobody holds. Their rows stay locked, in the order of the keys.
-async fn free_keys(tx: &mut Tx<'_>, ledger: &Ledger, chosen: &[Choice]) -> Result<BTreeSet<String>> {
-    let known = chosen.iter().filter(|choice| ledger.job(choice.candidate.job).is_some());
-    let mut keys: BTreeSet<_> = known.filter_map(|choice| choice.candidate.exclusive_key.clone()).collect();
-    let sets: Vec<_> = keys.iter().map(|key| set![key]).collect();
-    let held = tx.query_each("SELECT name, holder_job FROM locks WHERE name = $1 FOR UPDATE", &sets).await?;
-    for mut row in held.into_iter().flatten() {
-        let name: String = row.take()?;
-        if row.take::<Option<String>>()?.is_some() {
-            keys.remove(&name);
-        }
-    }
-    Ok(keys)
 }
 
 /// Releases the first tasks of a job that was just made, in the commit that makes it.

@@ -28,8 +28,19 @@ pub(crate) async fn check(world: &World, ended: &mut BTreeMap<TaskId, &'static s
     }
     check_backlog(world, &recount).await;
     let in_flight = world.store.in_flight().await.unwrap();
+    check_keys(world).await;
     let sum: u64 = recount.values().map(|[_, released, running]| released.0 + running.0).sum();
     assert_eq!(in_flight.len() as u64, sum, "in flight");
+}
+
+/// Each exclusive task in flight has its key, and so no two have the same.
+async fn check_keys(world: &World) {
+    let held = world.store.holds().await.unwrap().held;
+    for flight in world.store.in_flight().await.unwrap() {
+        let key = world.store.job(flight.task.job).await.unwrap().spec.exclusive;
+        let has = held.iter().filter(|hold| hold.task == flight.task && hold.in_flight);
+        assert!(has.map(|hold| Some(&hold.claim.key)).eq(key.iter().map(Some)), "{}: {held:?}", flight.task);
+    }
 }
 
 fn check_job(job: &JobRow, tasks: &[TaskRow]) {

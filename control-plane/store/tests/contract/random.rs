@@ -10,7 +10,7 @@ use springtide_core::lane::{DeviceRequest, Resources};
 use springtide_core::task::{Loss, RetryPolicy};
 use springtide_core::wire::ReturnReason;
 use springtide_core::{FailureClass, JobId, Priority};
-use springtide_store::port::{Fence, ReconcileAction, ReleaseNow};
+use springtide_store::port::{Fence, Hold, HoldChange, ReconcileAction, ReleaseNow};
 
 use super::invariants::check;
 use super::world::{Taker, World, cpu, cpu_room, gpu_room, lane};
@@ -49,6 +49,7 @@ impl Play {
             0..=2 => self.submit().await,
             3..=4 => self.release(5).await,
             5..=7 => self.report().await,
+            8 if self.random.random_bool(0.4) => self.let_keys_go().await,
             8 => self.reconcile().await,
             _ if self.random.random_bool(0.3) => self.cancel().await,
             _ => self.world.pass(Duration::from_secs(self.random.random_range(0..30))),
@@ -125,6 +126,16 @@ impl Play {
         self.takers.extend(result.republished.iter().map(|task| self.world.taker(task)));
     }
 
+    /// Nobody runs what is not in flight, and the guard has all that is over back.
+    async fn let_keys_go(&mut self) {
+        let idle = self.world.store.holds().await.unwrap().held.into_iter().filter(|hold| !hold.in_flight);
+        let end =
+            |hold: Hold| HoldChange::End { key: hold.claim.key, token: hold.claim.token, task: hold.task };
+        let changes: Vec<_> = idle.map(end).collect();
+        self.world.store.change_holds(&self.fence, &changes).await.unwrap();
+        self.world.give_back(&self.fence).await;
+    }
+
     async fn cancel(&mut self) {
         if !self.jobs.is_empty() {
             let job = self.jobs[self.random.random_range(0..self.jobs.len())];
@@ -136,6 +147,7 @@ impl Play {
     async fn finish(&mut self) {
         for _ in 0..200 {
             self.world.pass(Duration::from_mins(2));
+            self.let_keys_go().await;
             self.release(1000).await;
             let in_flight = self.world.store.in_flight().await.unwrap();
             let current = |taker: &&Taker| {

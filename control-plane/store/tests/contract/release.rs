@@ -54,10 +54,18 @@ pub(crate) async fn fills_each_priority_to_its_limit(world: World) {
 pub(crate) async fn takes_no_more_than_was_asked_for(world: World) {
     let fence = world.lead().await;
     world.submit(10).await;
-    let request = ReleaseRequest { now: world.now(), lanes: vec![cpu_room(100)], most: 3 };
-    assert_eq!(world.store.release(&fence, &request).await.unwrap().len(), 3);
-    let indices: Vec<_> =
-        world.store.release(&fence, &request).await.unwrap().iter().map(|task| task.task.index).collect();
+    let request =
+        ReleaseRequest { now: world.now(), lanes: vec![cpu_room(100)], most: 3, claims: Vec::new() };
+    assert_eq!(world.store.release(&fence, &request).await.unwrap().tasks.len(), 3);
+    let indices: Vec<_> = world
+        .store
+        .release(&fence, &request)
+        .await
+        .unwrap()
+        .tasks
+        .iter()
+        .map(|task| task.task.index)
+        .collect();
     assert_eq!(indices, [3, 4, 5]);
 }
 
@@ -161,11 +169,11 @@ pub(crate) async fn is_fenced(world: World) {
     let old = world.lead().await;
     world.submit(1).await;
     let new = world.lead_as("second").await;
-    let request = ReleaseRequest { now: world.now(), lanes: vec![cpu_room(1)], most: 1 };
+    let request = ReleaseRequest { now: world.now(), lanes: vec![cpu_room(1)], most: 1, claims: Vec::new() };
     let refused = world.store.release(&old, &request).await;
     assert!(matches!(refused, Err(Error::Fenced { .. })), "{refused:?}");
     assert!(matches!(world.try_apply(&old, &[]).await, Err(Error::Fenced { .. })));
-    assert_eq!(world.store.release(&new, &request).await.unwrap().len(), 1);
+    assert_eq!(world.store.release(&new, &request).await.unwrap().tasks.len(), 1);
 }
 
 pub(crate) async fn each_lane_has_a_suspect_of_its_own(world: World) {

@@ -93,9 +93,10 @@ async fn a_successor_fences_its_predecessor() {
     first.submit(50).await;
     second.pass(Duration::from_secs(3600));
     let new = second.lead_as("second").await;
-    let request = ReleaseRequest { now: first.now(), lanes: vec![cpu_room(10)], most: 10 };
+    let request =
+        ReleaseRequest { now: first.now(), lanes: vec![cpu_room(10)], most: 10, claims: Vec::new() };
     assert!(matches!(first.store.release(&old, &request).await, Err(Error::Fenced { .. })));
-    assert_eq!(second.store.release(&new, &request).await.unwrap().len(), 10);
+    assert_eq!(second.store.release(&new, &request).await.unwrap().tasks.len(), 10);
     drop((first, second));
     schema.drop().await;
 }

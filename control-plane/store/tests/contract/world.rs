@@ -16,8 +16,8 @@ use springtide_core::{
     Timestamp,
 };
 use springtide_store::port::{
-    Applied, Cursor, Fence, JobInput, JobSpec, LaneRoom, LeaseRequest, NewJob, Page, ReleaseRequest,
-    ReleasedTask, TaskFilter, TaskRow,
+    Applied, Claim, Cursor, Fence, HoldChange, HoldState, JobInput, JobSpec, LaneRoom, LeaseRequest, NewJob,
+    Page, ReleaseRequest, Released, ReleasedTask, TaskFilter, TaskRow, WantedKey,
 };
 use springtide_store::{Result, Store};
 
@@ -141,10 +141,34 @@ impl World {
         Fence { name: "leader".into(), token: lease.token }
     }
 
-    /// Releases into these lanes.
+    /// What a release into these lanes asks for, without any key.
+    pub(crate) fn request(&self, lanes: &[LaneRoom]) -> ReleaseRequest {
+        ReleaseRequest { now: self.now(), lanes: lanes.to_vec(), most: 1000, claims: Vec::new() }
+    }
+
+    /// Forgets the holds of runs that are over, as the leader does once their keys are given back.
+    pub(crate) async fn give_back(&self, fence: &Fence) {
+        let over = self.store.holds().await.unwrap().held.into_iter();
+        let over = over.filter(|hold| hold.state == HoldState::Over);
+        let changes: Vec<_> =
+            over.map(|hold| HoldChange::Forget { key: hold.claim.key, token: hold.claim.token }).collect();
+        self.store.change_holds(fence, &changes).await.unwrap();
+    }
+
+    /// Releases into these lanes, with whatever keys are wanted.
     pub(crate) async fn release(&self, fence: &Fence, lanes: &[LaneRoom]) -> Vec<ReleasedTask> {
-        let request = ReleaseRequest { now: self.now(), lanes: lanes.to_vec(), most: 1000 };
-        self.store.release(fence, &request).await.unwrap()
+        let mut request = self.request(lanes);
+        let Released { mut tasks, wanted } = self.store.release(fence, &request).await.unwrap();
+        if !wanted.is_empty() {
+            let claim = |wanted: WantedKey| Claim {
+                owner: format!("test {}", self.fresh()),
+                token: wanted.last_token + 1,
+                key: wanted.key,
+            };
+            request.claims = wanted.into_iter().map(claim).collect();
+            tasks.extend(self.store.release(fence, &request).await.unwrap().tasks);
+        }
+        tasks
     }
 
     /// Applies events with the default policy.

@@ -6,10 +6,12 @@ use std::time::Duration;
 use axum::Router;
 use springtide_broker::Memory;
 use springtide_broker::memory::ClientId;
+use springtide_control_plane::locks::StoreLocks;
 use springtide_control_plane::{App, Config, Parts, http, service};
-use springtide_process::clock::TokioClock;
+use springtide_process::clock::{SharedClock, TokioClock};
 use springtide_process::config::Layers;
 use springtide_process::stop::{Stop, StopWait};
+use springtide_store::Store;
 use tokio::time::sleep;
 
 use super::{House, Part, node};
@@ -95,11 +97,15 @@ impl House {
             life: Arc::clone(&life),
             weather: Arc::clone(&self.weather),
         };
+        let store: Arc<dyn Store> = Arc::new(store);
+        let clock: SharedClock = Arc::clone(&control.clock) as _;
+        let locks = StoreLocks::new(Arc::clone(&store), Arc::clone(&clock));
         let parts = Parts {
-            store: Arc::new(store),
+            store,
             objects: Arc::new(objects),
             broker,
-            clock: Arc::clone(&control.clock) as _,
+            locks: Arc::new(locks),
+            clock,
             seed: self.dice(3).seed(),
         };
         let app = match App::new(control.config.clone(), parts) {

@@ -8,11 +8,12 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt, SeedableRng};
 use springtide_broker::{Broker, Memory};
 use springtide_client::Url;
+use springtide_control_plane::start::open_locks;
 use springtide_control_plane::{App, Config, Parts, Service};
 use springtide_core::NodeId;
 use springtide_node_agent::worker::ProcessLauncher;
 use springtide_node_agent::{Agent, AgentParts, Identity, Settings, SystemProbe, node_id};
-use springtide_process::clock::SystemClock;
+use springtide_process::clock::{SharedClock, SystemClock};
 use springtide_process::config::Layers;
 use springtide_process::objects;
 use springtide_process::stop::{Stop, StopWait};
@@ -64,11 +65,14 @@ impl House {
         let objects = objects::open(&layers.section("objects").map_err(Usage::from)?, &layers.data_dir())?;
         let store = store::open_patiently(layers).await?;
         let stop_limit = config.stop_timeout;
+        let clock: SharedClock = Arc::new(SystemClock);
+        let locks = open_locks(layers, &store, &clock)?;
         let parts = Parts {
             store,
             objects: Arc::clone(&objects),
             broker: broking.connect("springtide up")?,
-            clock: Arc::new(SystemClock),
+            locks,
+            clock,
             seed: random_seed()?,
         };
         let app = App::new(config, parts)?;

@@ -60,12 +60,12 @@ pub(in crate::transaction) const RANGES: &str = "SELECT id, rank, gpu_memory_byt
 
 pub(in crate::transaction) const EXCLUSIVE_RANGES: &str = "SELECT id, rank, gpu_memory_bytes, exclusive_key, unreleased FROM jobs \
     WHERE class = $1 AND unreleased > 0 AND exclusive_key IS NOT NULL AND gpu_memory_bytes <= $2 \
-    AND NOT EXISTS (SELECT 1 FROM locks WHERE name = exclusive_key AND holder_job IS NOT NULL) \
+    AND NOT EXISTS (SELECT 1 FROM holds WHERE name = exclusive_key) \
     ORDER BY rank, id LIMIT $3";
 
 pub(in crate::transaction) const ROWS: &str = "SELECT t.job, t.rank, j.gpu_memory_bytes, j.exclusive_key, t.idx FROM tasks t \
     JOIN jobs j ON j.id = t.job WHERE t.class = $1 AND t.suspect = $4 AND j.gpu_memory_bytes <= $2 \
-    AND NOT EXISTS (SELECT 1 FROM locks WHERE name = j.exclusive_key AND holder_job IS NOT NULL) \
+    AND NOT EXISTS (SELECT 1 FROM holds WHERE name = j.exclusive_key) \
     ORDER BY t.rank, t.job, t.idx LIMIT $3";
 
 /// The candidates of all classes, by rank. From each class at least as many as could be released of it.
