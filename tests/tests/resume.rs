@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 const LIMIT: Duration = Duration::from_mins(2);
 /// Steps of a picture.
-const STEPS: u64 = 100;
+const STEPS: u64 = 60;
 /// Steps between two checkpoints.
 const EVERY: u64 = 10;
 
@@ -25,7 +25,7 @@ fn start(broker: &RabbitMq) -> Result<Cluster> {
         ("NODE__HEARTBEAT_INTERVAL", "1s".to_owned()),
         ("NODE__CHECKPOINT_EVERY_STEPS", EVERY.to_string()),
         ("NODE__CHECKPOINT_INTERVAL", "0s".to_owned()),
-        ("NODE__DRAIN_TIMEOUT", "1s".to_owned()),
+        ("NODE__DRAIN_TIMEOUT", "100ms".to_owned()),
         // The same bits need the same number.
         ("NODE__WORKER_THREADS", "1".to_owned()),
         ("NODE__WORKER_SECCOMP", "true".to_owned()),

@@ -308,6 +308,12 @@ fn a_picture_needs_no_socket_few_files_and_no_more_memory_than_it_is_given() {
     assert_eq!(pictures(worker.run_alone("tiny@1", "r", input(7, 3, "euler"))).len(), 2);
 }
 
+/// Hundredths of a second that a process has computed: the 14th field of `/proc/PID/stat` (proc(5)).
+fn ticks(process: Pid) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().split_whitespace().nth(11).unwrap().parse().unwrap()
+}
+
 /// A worker with a parent between the test and it, so that the worker's pipes stay open when the parent dies. (A shell
 /// gives what it starts in the background an empty input, if not told otherwise.)
 fn with_a_parent() -> (Child, ChildStdin, ChildStdout, Pid) {
@@ -333,15 +339,19 @@ fn it_dies_with_its_parent_in_the_middle_of_a_call_without_an_end() {
         [[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [-1]\n\
         [[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [-1]\n";
     fs::write(dir.path().join("model.toml"), manifest).unwrap();
-    let (mut parent, mut stdin, mut stdout, _) = with_a_parent();
+    let (mut parent, mut stdin, mut stdout, worker) = with_a_parent();
     let input = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}]});
     let load = ToWorker::Load { model: "endless@1".into(), dir: dir.path().into() };
     let batch = Batch { batch: 1, model: "endless@1".into(), members: vec![member("r", input)] };
-    for message in [load, ToWorker::Run(batch), ToWorker::Cancel { run: "r".into(), checkpoint: false }] {
-        stdin.write_all(&encode(&message, &[], &Limits::default()).unwrap()).unwrap();
-    }
+    let mut say =
+        |message: ToWorker| stdin.write_all(&encode(&message, &[], &Limits::default()).unwrap()).unwrap();
+    say(load);
     let loaded = read_frame::<FromWorker>(&mut stdout, &Limits::default()).unwrap().unwrap();
     assert!(matches!(loaded.message, FromWorker::Loaded { .. }), "{loaded:?}");
+    let idle = ticks(worker);
+    say(ToWorker::Run(batch));
+    // So long it computes for nothing but the call.
+    worker::wait_until("it to compute", || ticks(worker) >= idle + 30);
     parent.kill().unwrap();
     parent.wait().unwrap();
     let mut rest = Vec::new();

@@ -142,6 +142,18 @@ impl Worker {
     }
 }
 
+/// Waits until something is so.
+#[allow(clippy::disallowed_methods, reason = "no tokio in these tests")]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..PATIENCE.as_millis() / 10 {
+        if holds() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("waited {PATIENCE:?} for {what}");
+}
+
 pub fn member(run: &str, input: Value) -> Member {
     Member::new(format!("job_test/{run}"), run, input)
 }
