@@ -7,7 +7,7 @@ use springtide_tests::simulation::plan::{FAULTS, TASKS};
 use springtide_tests::simulation::{Story, regressions, run};
 
 /// Seeds of each test; they run beside each other.
-const SEEDS: u64 = 125;
+const SEEDS: u64 = 50;
 
 /// Runs a seed, which has to keep all promises.
 fn holds(seed: u64) {
@@ -52,12 +52,24 @@ macro_rules! parts {
 }
 
 parts!(
-    seeds_0_to_124: 0,
-    seeds_125_to_249: 1,
-    seeds_250_to_374: 2,
-    seeds_375_to_499: 3,
-    seeds_500_to_624: 4,
-    seeds_625_to_749: 5,
-    seeds_750_to_874: 6,
-    seeds_875_to_999: 7
+    seeds_0_to_49: 0,
+    seeds_50_to_99: 1,
+    seeds_100_to_149: 2,
+    seeds_150_to_199: 3,
+    seeds_200_to_249: 4,
+    seeds_250_to_299: 5,
+    seeds_300_to_349: 6,
+    seeds_350_to_399: 7,
+    seeds_400_to_449: 8,
+    seeds_450_to_499: 9,
+    seeds_500_to_549: 10,
+    seeds_550_to_599: 11,
+    seeds_600_to_649: 12,
+    seeds_650_to_699: 13,
+    seeds_700_to_749: 14,
+    seeds_750_to_799: 15,
+    seeds_800_to_849: 16,
+    seeds_850_to_899: 17,
+    seeds_900_to_949: 18,
+    seeds_950_to_999: 19
 );

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::ServiceExt;
 
 use super::dice::Dice;
-use super::house::House;
+use super::house::{ControlSlot, House};
 
 /// How long a user waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -137,7 +137,7 @@ async fn insist(
 
 /// Asks once; nothing: nobody answered in time.
 async fn request(house: &House, dice: &Dice, ask: &Ask) -> Option<(StatusCode, Value)> {
-    let routers: Vec<_> = house.controls.iter().filter_map(|control| control.router()).collect();
+    let routers: Vec<_> = house.controls.iter().filter_map(ControlSlot::router).collect();
     if routers.is_empty() {
         return None;
     }

@@ -138,7 +138,8 @@ impl Wire {
         let now: Vec<Publication> = batch
             .iter()
             .zip(&fates)
-            .filter_map(|(publication, fate)| fate.arrives_now().then(|| publication.clone()))
+            .filter(|(_, fate)| fate.arrives_now())
+            .map(|(publication, _)| publication.clone())
             .collect();
         let mut real =
             if now.is_empty() { Vec::new() } else { self.inner.tasks.publish(&now).await }.into_iter();

@@ -172,7 +172,7 @@ pub(super) fn stand_still(house: &House, life: Arc<Life>, client: ClientId, span
         let given_up = span > BROKER_PATIENCE && life.is_still();
         if given_up {
             memory.cut(client, None);
-            sleep(span - BROKER_PATIENCE).await;
+            sleep(span.saturating_sub(BROKER_PATIENCE)).await;
         }
         truth.journal.note(format!("{client:?} goes on"));
         life.stand_still(false);

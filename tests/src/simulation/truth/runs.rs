@@ -131,12 +131,12 @@ impl State {
                 && row.state == "succeeded"
                 && self.jobs.get(&other.job).is_some_and(|job| job.exclusive.as_deref() == Some(key))
         });
-        let overlap = winners.filter_map(|(other, row)| {
+        let mut overlap = winners.filter_map(|(other, row)| {
             let run = self.runs.get(&row.run?)?;
             let (other_end, _) = run.end?;
             (run.began < ended && began < other_end).then_some(*other)
         });
-        if let Some(other) = overlap.last() {
+        if let Some(other) = overlap.next() {
             self.accuse(
                 format!("{task} and {other} ran at once, both count, and both have the key `{key}`"),
                 vec![task.to_string(), other.to_string()],

@@ -46,21 +46,18 @@ impl Truth {
         let plan = spec.labels.get("plan").and_then(|number| number.parse::<usize>().ok());
         let mut state = self.step(format!("submitted {job} plan {plan:?}"));
         let Some(number) = plan else { return };
-        let tasks = match &spec.input {
-            JobInput::Again { source, ranges } => {
-                let Some(source) = state.jobs.get(source) else { return };
-                let indices = ranges.iter().flat_map(|range| range.start..range.start + range.count);
-                indices.filter_map(|index| source.tasks.get(index as usize).cloned()).collect()
+        let tasks = if let JobInput::Again { source, ranges } = &spec.input {
+            let Some(source) = state.jobs.get(source) else { return };
+            let indices = ranges.iter().flat_map(|range| range.start..range.start + range.count);
+            indices.filter_map(|index| source.tasks.get(index as usize).cloned()).collect()
+        } else {
+            if let Some(before) = state.planned.insert(number, job)
+                && before != job
+            {
+                let what = format!("one submission became two jobs, {before} and {job}");
+                state.accuse(what, vec![before.to_string(), job.to_string()]);
             }
-            _ => {
-                if let Some(before) = state.planned.insert(number, job)
-                    && before != job
-                {
-                    let what = format!("one submission became two jobs, {before} and {job}");
-                    state.accuse(what, vec![before.to_string(), job.to_string()]);
-                }
-                self.plans.get(number).map(|plan| plan.tasks.clone()).unwrap_or_default()
-            }
+            self.plans.get(number).map(|plan| plan.tasks.clone()).unwrap_or_default()
         };
         let (max_retries, exclusive) = (spec.max_retries, spec.exclusive.clone());
         state.jobs.insert(job, Job { tasks, max_retries, exclusive, cancelled: false });
