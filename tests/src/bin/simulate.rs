@@ -1,5 +1,10 @@
 //! Runs seeds of the simulation, for longer than a test may: `cargo xtask simulation --seeds 0..20000`.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it says how long runs take in real time; what runs has a clock of its own"
+)]
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
