@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use serde_json::json;
@@ -10,6 +10,7 @@ use springtide_client::{Error, Package, SubmitOptions};
 use springtide_core::JobId;
 use springtide_core::api::{JobView, SubmitJob};
 use springtide_tests::{Cluster, ClusterOptions};
+use tokio::time::Instant;
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -71,7 +72,7 @@ async fn jobs(cluster: &Cluster) -> Vec<JobId> {
     loop {
         let page =
             cluster.client.jobs(&springtide_client::JobFilter::default(), cursor.as_deref(), 500).await;
-        let page = page.unwrap();
+        let page = page.expect("the paths that were just tried");
         ids.extend(page.items.iter().map(|job| job.id));
         cursor = page.next_cursor;
         if cursor.is_none() {

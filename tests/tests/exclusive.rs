@@ -1,6 +1,6 @@
 //! Exclusive keys, when the agent that runs a task with one dies or stands still.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -9,6 +9,7 @@ use springtide_core::api::{JobView, SubmitJob, TaskView};
 use springtide_core::job::JobStatus;
 use springtide_tests::servers::{RabbitMq, Version};
 use springtide_tests::{AgentOptions, Cluster, ClusterOptions};
+use tokio::time::Instant;
 
 const LIMIT: Duration = Duration::from_mins(2);
 

@@ -128,10 +128,11 @@ mod tests {
 
     use object_store::memory::InMemory;
     use springtide_broker::Memory;
-    use springtide_process::clock::TokioClock;
+    use springtide_process::clock::{SharedClock, TokioClock};
     use springtide_process::config::Layers;
 
     use super::*;
+    use crate::locks::StoreLocks;
     use crate::{Config, Parts};
 
     #[tokio::test(start_paused = true)]
@@ -139,8 +140,9 @@ mod tests {
         let layers = Layers::defaults();
         let (broker, _) = Memory::new(&layers.section("broker").unwrap()).connect();
         let store = springtide_store::in_memory().unwrap();
-        let clock = Arc::new(TokioClock::starting_at(SystemTime::UNIX_EPOCH));
-        let parts = Parts { store, objects: Arc::new(InMemory::new()), broker, clock, seed: 7 };
+        let clock: SharedClock = Arc::new(TokioClock::starting_at(SystemTime::UNIX_EPOCH));
+        let locks = Arc::new(StoreLocks::new(Arc::clone(&store), Arc::clone(&clock)));
+        let parts = Parts { store, objects: Arc::new(InMemory::new()), broker, locks, clock, seed: 7 };
         let app = App::new(Config::read(&layers).unwrap(), parts).unwrap();
         let length = app.config.leader_lease;
         let in_a_day = app.now() + Duration::from_hours(24);

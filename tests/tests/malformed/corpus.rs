@@ -90,7 +90,7 @@ fn tasks(house: &House, known: Known) -> [TaskMessage; 3] {
         input: TaskInput::Inline(json!({"prompt": "a red circle", "images": 2, "seed": 7, "steps": 20})),
         resources: Resources { device: DeviceRequest::Cpu, gpu_memory_bytes: 1 << 30 },
         checkpoint: Some(checkpoint()),
-        exclusive: Some(Fence { key: "studio-7".into(), token: 3 }),
+        exclusive: Some(Fence { key: "studio-7".into(), token: 3, lease: Duration::from_secs(90) }),
         ..echo.clone()
     };
     let by_reference = TaskMessage {
@@ -195,6 +195,7 @@ fn desired(house: &House, known: &[Known]) -> Vec<DesiredState> {
         drain: None,
         cancel: Vec::new(),
         preload: Vec::new(),
+        leases: Vec::new(),
     };
     let drain =
         Drain { until: house.app.now() + Duration::from_secs(60), reason: "spot interruption".into() };

@@ -11,12 +11,13 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
 use springtide_broker::Broker;
+use springtide_control_plane::locks::StoreLocks;
 use springtide_control_plane::{App, Config, Parts, http, service};
 use springtide_core::JobId;
 use springtide_core::job::{JobStatus, TaskCounts};
 use springtide_node_agent::worker::WorkerLauncher;
 use springtide_node_agent::{Agent, AgentParts, FixedProbe, Settings};
-use springtide_process::clock::TokioClock;
+use springtide_process::clock::{SharedClock, TokioClock};
 use springtide_process::config::{Layers, Override, Sources};
 use springtide_process::stop::Stop;
 use tokio::time::{Instant, sleep};
@@ -73,14 +74,17 @@ impl House {
         overrides.extend(plan.settings.iter().map(|text| Override::parse(text).unwrap()));
         let layers = Layers::load(&Sources { overrides, ..Sources::default() }).unwrap();
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let clock =
+        let clock: SharedClock =
             Arc::new(TokioClock::starting_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)));
+        let store = springtide_store::in_memory().unwrap();
+        let locks = Arc::new(StoreLocks::new(Arc::clone(&store), Arc::clone(&clock)));
         let [control, node] = &plan.brokers;
         let parts = Parts {
-            store: springtide_store::in_memory().unwrap(),
+            store,
             objects: Arc::clone(&objects),
             broker: control.clone(),
-            clock: clock.clone(),
+            locks,
+            clock: Arc::clone(&clock),
             seed: 7,
         };
         let app = App::new(Config::read(&layers).unwrap(), parts).unwrap();
