@@ -179,8 +179,12 @@ impl Seen {
 
     /// The same, at a time that has passed.
     pub fn was_live(&self, lost_after: Duration, at: Instant) -> bool {
-        let silent = at.saturating_duration_since(self.silent_since);
-        silent < lost_after && self.heartbeat.condition != NodeCondition::Leaving
+        self.spoke(lost_after, at) && self.heartbeat.condition != NodeCondition::Leaving
+    }
+
+    /// Whether it had been heard within `lost_after` at a time that has passed, if only to say goodbye.
+    pub fn spoke(&self, lost_after: Duration, at: Instant) -> bool {
+        at.saturating_duration_since(self.silent_since) < lost_after
     }
 
     fn takes_from(&self, lane: &LaneName) -> bool {

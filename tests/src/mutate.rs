@@ -249,7 +249,7 @@ mod tests {
             messages.iter().filter_map(|body| serde_json::from_slice(body).ok()).collect();
         assert!((300..800).contains(&as_json.len()), "{} are JSON still", as_json.len());
         let same = as_json.iter().filter(|value| **value == valid[0]).count();
-        assert!(same < 20, "{same} are as they were");
+        assert!(same < 100, "{same} are as they were");
     }
 
     #[test]

@@ -69,15 +69,17 @@ impl Markers {
 
 /// Compares until the term ends.
 pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
-    let mut memory = Memory { judge: Judge::default(), connections: 0, began: Some(app.now()) };
+    let mut memory = Memory { judge: Judge::default(), connections: 0, due: None, began: Some(app.now()) };
+    // As often as heartbeats come at least: what they show is answered by the next.
+    let pause = app.config.compare_interval.min(app.config.heartbeat_interval);
     loop {
         match compare(&app, &fence, &markers, &mut memory).await {
             Ok(()) => {}
             Err(error @ Error::Fenced { .. }) => tracing::debug!(%error, "no comparison"),
             Err(error) => tracing::warn!(%error, "no comparison"),
         }
-        // As often as heartbeats come at least: what they show is answered by the next.
-        sleep(app.config.compare_interval.min(app.config.heartbeat_interval)).await;
+        memory.due = Some(Instant::now() + pause);
+        sleep(pause).await;
     }
 }
 
@@ -86,6 +88,8 @@ struct Memory {
     judge: Judge,
     /// The connections to the broker that there had been then.
     connections: u64,
+    /// When the next one was due.
+    due: Option<Instant>,
     /// When this replica began to lead, until it has seen to what the last one may not have published.
     began: Option<Timestamp>,
 }
@@ -102,7 +106,9 @@ async fn compare(app: &App, fence: &Fence, markers: &Markers, memory: &mut Memor
     let tasks = app.store.in_flight().await?;
     let connections = app.parts.broker.counters.connections();
     let cut_off = std::mem::replace(&mut memory.connections, connections) != connections;
-    if cut_off || asked.elapsed() >= app.config.heartbeat_interval {
+    // What began late, or took long.
+    let since = memory.due.map_or(asked, |due| due.min(asked));
+    if cut_off || since.elapsed() >= app.config.heartbeat_interval {
         // Broker, store or this process has paused: what the nodes said meanwhile may not have been heard.
         app.registry.forgive();
     }
@@ -196,7 +202,8 @@ async fn sight(app: &App, fence: &Fence, seen: &[Seen], limits: &Limits) -> Resu
     let mut rows = app.store.nodes(now).await?;
     for row in &mut rows {
         let heard = seen.iter().find(|seen| seen.heartbeat.node == row.id);
-        let live = heard.is_some_and(is_live);
+        // One that said goodbye may have come back since it was looked.
+        let live = heard.is_some_and(|seen| seen.spoke(lost_after, limits.at));
         let judged_long_enough =
             heard.is_some() || (now.since(row.changed_at) >= lost_after && limits.hears_for >= lost_after);
         if live || !judged_long_enough {

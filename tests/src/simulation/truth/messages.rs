@@ -46,6 +46,10 @@ impl Truth {
     pub fn unconfirmed(&self, message: &TaskMessage, publisher: &Arc<Life>) {
         let attempt = (message.task, message.attempt);
         let mut state = self.step(format!("no confirm for {} attempt {}", attempt.0, attempt.1));
+        if message.exclusive.is_some() {
+            // It waits until its message can't be read any more: two of them must not be about.
+            return;
+        }
         let due = Instant::now() + NEW_ATTEMPT_WITHIN;
         let (publisher, troubles, token) =
             (Arc::clone(publisher), publisher.troubles(), state.attempt(attempt).token);

@@ -115,17 +115,14 @@ async fn write_file(
     spool.seek(SeekFrom::Start(place.offset)).await.map_err(failed)?;
     let mut reader = BufReader::with_capacity(READ_BYTES, spool.take(place.size_bytes));
     let mut writer = BufWriter::new(Arc::clone(&app.parts.objects), path);
-    let copied = tokio::io::copy_buf(&mut reader, &mut writer).await;
-    let written = match copied {
-        Ok(_) => writer.shutdown().await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = written {
+    if let Err(error) = tokio::io::copy_buf(&mut reader, &mut writer).await {
         if let Err(error) = writer.abort().await {
             tracing::debug!(%error, "an upload that failed was not aborted");
         }
         return Err(failed(error));
     }
+    // One whose end fails has aborted itself, and would panic if it were told to.
+    writer.shutdown().await.map_err(failed)?;
     Ok(reader.into_inner().into_inner())
 }
 
