@@ -75,7 +75,8 @@ async fn priorities(version: Version) -> Result<()> {
     cluster.wait_for_job(busy.id, "its start", MINUTE, |view| view.tasks.running == 1).await?;
     let mut jobs = Vec::new();
     for priority in [Priority::Low, Priority::Normal, Priority::High] {
-        jobs.push(cluster.submit(&echo(0.0, priority)).await?.id);
+        // Long enough for each end to be told on its own.
+        jobs.push(cluster.submit(&echo(0.2, priority)).await?.id);
     }
     let mut ended = Vec::new();
     for job in jobs {
