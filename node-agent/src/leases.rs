@@ -17,6 +17,8 @@ use crate::stopper::Stop;
 
 /// Heartbeats of which it is remembered when they were said.
 const REMEMBERED: usize = 4096;
+/// No lease is longer: what a message says may be nonsense, and more than a clock can hold.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
 /// What the end of a run may take over the grace that a cancelled worker has.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -40,6 +42,7 @@ impl Leases {
     /// It is counted from the last but one heartbeat: a process that stood still finds deliveries which have waited for it
     /// all the while, and may have said one heartbeat since.
     pub(crate) fn begin(&mut self, key: Key, lease: Duration, grace: Duration, now: Instant) {
+        let lease = lease.min(LONGEST);
         let length = lease.saturating_sub((grace + SLACK).min(lease / 2));
         let alive = self.said.iter().rev().nth(1).map_or(now, |(_, at)| *at);
         self.running.insert(key, Lease { length, until: alive + length });

@@ -60,8 +60,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let (commands, reader) = reader::start(std::io::stdin(), Arc::clone(&runs));
     outbox.send(&FromWorker::Ready(ready(options.device)), &[]);
     let mut worker = Worker { device, outbox, runs, models: HashMap::new() };
-    worker.work(&commands)?;
-    if reader.is_finished() {
+    if worker.work(&commands)? == Ending::OfInput {
+        // It may still be about to end.
         reader.join().map_err(|_| anyhow::anyhow!("the reading thread panicked"))??;
     }
     Ok(())
@@ -78,6 +78,15 @@ fn ready(device: AnyDevice) -> Ready {
     }
 }
 
+/// Why the device has no more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It was told to end; its input may stay open.
+    Told,
+    /// Its input ended, well or not: the reading thread knows.
+    OfInput,
+}
+
 /// What the device's thread holds.
 struct Worker {
     device: tch::Device,
@@ -88,17 +97,17 @@ struct Worker {
 
 impl Worker {
     /// Until the commands end, or the device or the pipe is broken.
-    fn work(&mut self, commands: &Receiver<Received>) -> anyhow::Result<()> {
+    fn work(&mut self, commands: &Receiver<Received>) -> anyhow::Result<Ending> {
         while let Ok(Received { command, body, at }) = commands.recv() {
             match command {
                 Command::Load { model, dir } => self.load(model, &dir)?,
                 Command::Unload { model } => drop(self.models.remove(&model)),
                 Command::Run(batch) => self.run(&batch, &body, at)?,
-                Command::Shutdown => break,
+                Command::Shutdown => return Ok(Ending::Told),
             }
             anyhow::ensure!(!self.outbox.is_broken(), "the agent reads no more; giving up");
         }
-        Ok(())
+        Ok(Ending::OfInput)
     }
 
     fn load(&mut self, model: String, dir: &Path) -> anyhow::Result<()> {
