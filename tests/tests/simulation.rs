@@ -1,4 +1,5 @@
-//! The whole system under faults, on a virtual clock: a thousand seeds, and those that once failed.
+//! The whole system under faults, on a virtual clock: the seeds below a thousand that are not open, and those that once
+//! failed.
 //!
 //! A failing seed says what was wrong, what happened with that task, and how to have it again. Then it is fixed, and
 //! kept in `simulation/regressions.rs`.
