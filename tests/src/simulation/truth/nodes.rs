@@ -15,9 +15,8 @@ pub(super) struct Voice {
     silence_ended: Option<Instant>,
 }
 
-/// Silences are measured where they are said, and judged where they are heard: the last of three heartbeats may have been
-/// lost on its way.
-const TOLERANCE: f64 = 0.6;
+/// Silences are measured where they are said, and judged where they are heard.
+const TOLERANCE: f64 = 0.8;
 
 impl Truth {
     /// A heartbeat was handed to the broker.
