@@ -11,6 +11,7 @@ pub mod bench;
 pub mod binary;
 pub mod chaos;
 pub mod cluster;
+pub mod docker;
 pub mod history;
 pub mod measure;
 pub mod mutate;

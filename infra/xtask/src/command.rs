@@ -39,7 +39,7 @@ enum Command {
     Simulation(simulation::Args),
     /// Fuzz what comes from outside, guided by coverage
     Fuzz(fuzz::Args),
-    /// Run a program with private RabbitMQ and PostgreSQL servers, told to it in variables
+    /// Run a program beside private servers (RabbitMQ, PostgreSQL, Docker, …), told to it in variables
     Services(services::Args),
 }
 

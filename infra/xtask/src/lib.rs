@@ -8,13 +8,16 @@
     reason = "no tokio here: what is bent to tests elsewhere is real in this crate"
 )]
 
+mod checks;
 mod command;
+pub mod image;
 mod imports;
 mod install;
 mod interrupt;
 mod process;
 pub mod services;
 mod steps;
+mod venv;
 mod workspace;
 
 use clap::Parser;

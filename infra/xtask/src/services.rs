@@ -8,8 +8,14 @@
 //! | `SPRINGTIDE_TEST_RABBITMQ_SERVER` | starts the installed RabbitMQ again, with its data, for whoever has ended it |
 //! | `SPRINGTIDE_TEST_POSTGRES_URL` | PostgreSQL, as a user who may create databases |
 //! | `SPRINGTIDE_TEST_REDIS_URL` | Redis |
+//! | `SPRINGTIDE_TEST_DOCKER_HOST` | Docker, without a bridge; [`crate::image`] makes images for it |
+//! | `SPRINGTIDE_TEST_AWS_URL`, `SPRINGTIDE_TEST_MOTO_SERVER` | moto's EC2, SQS, S3 and IAM; the program, for a test that needs its own |
+//! | `SPRINGTIDE_TEST_PROMETHEUS`, `…_PROMTOOL`, `…_ALERTMANAGER` | these programs; tests start their own |
 
+pub mod docker;
+mod moto;
 mod postgres;
+mod prometheus;
 pub mod rabbitmq;
 mod rabbitmq4;
 mod redis;
@@ -31,11 +37,25 @@ pub enum Service {
     Postgres,
     /// The machine's own Redis.
     Redis,
+    /// A Docker daemon.
+    Docker,
+    /// AWS, as moto plays it.
+    Moto,
+    /// The programs of Prometheus.
+    Prometheus,
 }
 
 impl Service {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Rabbitmq, Self::Rabbitmq4, Self::Postgres, Self::Redis];
+    pub const ALL: [Self; 7] = [
+        Self::Rabbitmq,
+        Self::Rabbitmq4,
+        Self::Postgres,
+        Self::Redis,
+        Self::Docker,
+        Self::Moto,
+        Self::Prometheus,
+    ];
 
     /// Its name for people.
     pub fn name(self) -> &'static str {
@@ -44,7 +64,15 @@ impl Service {
             Self::Rabbitmq4 => "RabbitMQ 4",
             Self::Postgres => "PostgreSQL",
             Self::Redis => "Redis",
+            Self::Docker => "Docker",
+            Self::Moto => "moto",
+            Self::Prometheus => "Prometheus",
         }
+    }
+
+    /// Whether it may be missing where this runs as root: in a container that may not make namespaces.
+    pub fn needs_privileges(self) -> bool {
+        matches!(self, Self::Rabbitmq4 | Self::Docker)
     }
 
     /// Brings its programs to this machine, if they are not there.
@@ -54,6 +82,9 @@ impl Service {
             Self::Rabbitmq4 => rabbitmq4::prepare(),
             Self::Postgres => postgres::prepare(),
             Self::Redis => redis::prepare(),
+            Self::Docker => docker::prepare(),
+            Self::Moto => Ok(moto::prepare()),
+            Self::Prometheus => prometheus::prepare(),
         }
     }
 
@@ -63,6 +94,9 @@ impl Service {
             Self::Rabbitmq4 => rabbitmq4::start(),
             Self::Postgres => postgres::start(),
             Self::Redis => redis::start(),
+            Self::Docker => docker::start(),
+            Self::Moto => moto::start(),
+            Self::Prometheus => prometheus::start(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask services [--only rabbitmq,postgres,redis] -- PROGRAM…`: runs a program beside private servers.
+//! `cargo xtask services [--only rabbitmq,postgres,…] -- PROGRAM…`: runs a program beside private servers.
 
 use crate::process;
 use crate::services::{Service, Services};

@@ -4,12 +4,10 @@
 //! The wheel on the package index is built for CUDA and drags gigabytes of GPU libraries along. On a machine without a
 //! GPU libtorch needs two small ones of them to load, so only those are fetched, unless Python has to import torch too.
 
-use crate::services::Availability;
-use crate::{install, process, workspace};
-use anyhow::{Context, Result, bail};
+use crate::{process, venv, workspace};
+use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const REQUIREMENTS: &str = "infra/models/requirements.txt";
 const REQUIREMENTS_DEV: &str = "infra/models/requirements-export.txt";
@@ -46,7 +44,7 @@ pub fn ensure(extent: Extent) -> Result<()> {
     let enough =
         [extent, Extent::Development].into_iter().any(|e| wanted(e).is_ok_and(|text| text == installed));
     if !enough {
-        make_venv(&venv)?;
+        venv::make(&venv)?;
         fetch(&venv, extent)?;
     }
     link(&venv)?;
@@ -64,25 +62,6 @@ fn wanted(extent: Extent) -> Result<String> {
         Extent::Runtime => format!("runtime\n{}", read(REQUIREMENTS)?),
         Extent::Development => format!("development\n{}{}", read(REQUIREMENTS)?, read(REQUIREMENTS_DEV)?),
     })
-}
-
-fn make_venv(venv: &Path) -> Result<()> {
-    if venv.join("bin/pip").is_file() {
-        return Ok(());
-    }
-    if workspace::find_on_path("python3").is_none() {
-        bail!("there is no python3 on PATH; install Python 3.10 or newer");
-    }
-    let make = || process::output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(venv));
-    if let Err(error) = make() {
-        // Debian keeps the module's other half in a package of its own.
-        match install::packages(&["python3-venv"]) {
-            Ok(Availability::Ready) => drop(make()?),
-            Ok(Availability::Missing(reason)) => bail!("python3 cannot make a virtual environment: {reason}"),
-            Err(_) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 fn fetch(venv: &Path, extent: Extent) -> Result<()> {
@@ -131,13 +110,13 @@ fn install_cpu_build(venv: &Path, torch: &str) -> Result<bool> {
     }
     let index: Vec<_> = index.iter().flat_map(|url| ["--extra-index-url", url]).collect();
     let requirement = format!("{torch}+cpu");
-    let mut probe = pip(venv);
+    let mut probe = venv::pip(venv);
     probe.args(["install", "--quiet", "--dry-run", "--no-deps"]).args(&index).arg(&requirement);
     if process::output(&mut probe).is_err() {
         return Ok(false);
     }
     eprintln!("fetching {requirement}: about 0.2 GB to download, 0.7 GB on disk in .venv");
-    let mut install = pip(venv);
+    let mut install = venv::pip(venv);
     process::run(install.arg("install").args(&index).arg(&requirement))?;
     Ok(true)
 }
@@ -162,14 +141,8 @@ fn loader_requirement(metadata: &str) -> Option<String> {
     Some(format!("cuda-toolkit[cudart,cupti]{version}"))
 }
 
-fn pip(venv: &Path) -> Command {
-    let mut command = workspace::command(venv.join("bin/python"));
-    command.args(["-m", "pip", "--disable-pip-version-check"]);
-    command
-}
-
 fn pip_install(venv: &Path, args: &[&str]) -> Result<()> {
-    process::run(pip(venv).arg("install").args(args))
+    process::run(venv::pip(venv).arg("install").args(args))
 }
 
 fn site_packages(venv: &Path) -> Result<Vec<PathBuf>> {
