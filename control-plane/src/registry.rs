@@ -65,7 +65,7 @@ impl Registry {
         let mut nodes = self.lock();
         let before = nodes
             .get(&heartbeat.node)
-            .filter(|seen| seen.silent_since.elapsed() < expiry)
+            .filter(|seen| seen.heard.elapsed() < expiry)
             .map(|seen| &seen.heartbeat);
         let heard = match before {
             // Incarnations are ULIDs: the later one is the greater.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use springtide_core::NodeId;
 use springtide_process::stop::Stop;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +19,8 @@ use crate::{http, leader, publisher, rubbish, stopping};
 
 /// After a failure of the broker.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Nodes of which something changed that is not yet noted.
+const CHANGED_NODES: usize = 256;
 /// How often what can be forgotten is forgotten.
 const SWEEP_EVERY: Duration = Duration::from_mins(10);
 
@@ -77,8 +81,13 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
     }
 }
 
-/// Hears heartbeats, for ever.
+/// Hears heartbeats, for ever. What they change is noted beside that: a store that is slow must not make nodes unheard.
 async fn hear(app: Arc<App>) {
+    let (changed, to_note) = mpsc::channel(CHANGED_NODES);
+    tokio::join!(take_in(&app, &changed), note(&app, to_note));
+}
+
+async fn take_in(app: &App, changed: &mpsc::Sender<NodeId>) {
     // As agents have it.
     let expiry = app.config.heartbeat_interval * 2;
     loop {
@@ -88,7 +97,8 @@ async fn hear(app: Arc<App>) {
                     let node = heartbeat.node.clone();
                     app.stopping.hear(&heartbeat, app.now() - app.config.node_lost_after());
                     if app.registry.hear(heartbeat, app.now(), expiry) == Heard::Changed {
-                        note(&app, &node).await;
+                        // If there are too many, the next comparison notes it.
+                        let _ = changed.try_send(node);
                     }
                 }
             }
@@ -98,14 +108,19 @@ async fn hear(app: Arc<App>) {
     }
 }
 
-/// Notes in the store what changed about a node, if this replica leads.
-async fn note(app: &App, node: &springtide_core::NodeId) {
-    let (Some(fence), Some(seen)) = (app.leadership.fence(), app.registry.get(node)) else { return };
-    if let Err(error) = app.store.sight_nodes(&fence, &[sighting(&seen)], app.now()).await {
-        tracing::debug!(%node, %error, "noted by the next comparison");
+/// Notes in the store what changed about nodes, as long as this replica leads.
+async fn note(app: &App, mut changed: mpsc::Receiver<NodeId>) {
+    let mut nodes = Vec::new();
+    while changed.recv_many(&mut nodes, CHANGED_NODES).await > 0 {
+        let sightings: Vec<_> =
+            nodes.drain(..).filter_map(|node| app.registry.get(&node)).map(|seen| sighting(&seen)).collect();
+        let Some(fence) = app.leadership.fence() else { continue };
+        if let Err(error) = app.store.sight_nodes(&fence, &sightings, app.now()).await {
+            tracing::debug!(%error, "noted by the next comparison");
+        }
+        // New nodes have room.
+        app.publisher.nudge();
     }
-    // New nodes have room.
-    app.publisher.nudge();
 }
 
 /// Forgets what is over.

@@ -69,7 +69,7 @@ impl Markers {
 
 /// Compares until the term ends.
 pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
-    let mut memory = Memory { judge: Judge::default(), connections: 0, due: None, began: Some(app.now()) };
+    let mut memory = Memory { judge: Judge::default(), links: 0, due: None, began: Some(app.now()) };
     // As often as heartbeats come at least: what they show is answered by the next.
     let pause = app.config.compare_interval.min(app.config.heartbeat_interval);
     loop {
@@ -86,8 +86,8 @@ pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
 /// What a comparison knows of those before it.
 struct Memory {
     judge: Judge,
-    /// The connections to the broker that there had been then.
-    connections: u64,
+    /// The connections to the broker, and subscriptions through them, that there had been then.
+    links: u64,
     /// When the next one was due.
     due: Option<Instant>,
     /// When this replica began to lead, until it has seen to what the last one may not have published.
@@ -104,8 +104,10 @@ async fn compare(app: &App, fence: &Fence, markers: &Markers, memory: &mut Memor
         return Ok(());
     }
     let tasks = app.store.in_flight().await?;
-    let connections = app.parts.broker.counters.connections();
-    let cut_off = std::mem::replace(&mut memory.connections, connections) != connections;
+    let counters = &app.parts.broker.counters;
+    // A channel that was closed is as deaf as a connection that is gone, until it is open again.
+    let links = counters.connections() + counters.subscriptions();
+    let cut_off = std::mem::replace(&mut memory.links, links) != links;
     // What began late, or took long.
     let since = memory.due.map_or(asked, |due| due.min(asked));
     if cut_off || since.elapsed() >= app.config.heartbeat_interval {
@@ -214,6 +216,10 @@ async fn sight(app: &App, fence: &Fence, seen: &[Seen], limits: &Limits) -> Resu
             NodeState::Lost if now.since(row.changed_at) >= GONE_AFTER => NodeEvent::Ended,
             _ => continue,
         };
+        if app.registry.get(&row.id).is_some_and(|seen| seen.heard > limits.at) {
+            // It spoke while the store was asked.
+            continue;
+        }
         if event == NodeEvent::Ended {
             app.registry.forget(&row.id);
         }

@@ -6,7 +6,7 @@ mod jobs;
 use std::time::Duration;
 
 pub use faults::{Fault, Timed};
-pub use jobs::{JobPlan, Nature, TaskPlan};
+pub use jobs::{JobPlan, Nature, SHORT_TIMEOUT_S, TaskPlan};
 
 use super::dice::Dice;
 use super::weather::Drizzle;

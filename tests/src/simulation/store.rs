@@ -180,10 +180,11 @@ macro_rules! pass_on {
                 fence: Option<&Fence>,
                 now: Timestamp,
             ) -> Result<NodeRow> {
+                // Judged as of the decision: what is said while a slow store is on its way to it comes too late.
+                if event == NodeEvent::Silent && fence.is_some_and(|fence| self.truth.leads(fence)) {
+                    self.truth.lost(node.as_str());
+                }
                 self.call(Access::Write, async {
-                    if event == NodeEvent::Silent && fence.is_some_and(|fence| self.truth.leads(fence)) {
-                        self.truth.lost(node.as_str());
-                    }
                     let row = self.inner.change_node(node, event, fence, now).await?;
                     if let Some(fence) = fence {
                         self.truth.wrote_as(fence, "a change of a node");

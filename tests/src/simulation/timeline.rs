@@ -151,7 +151,7 @@ fn to_node(house: &Arc<House>, fault: Fault) {
             present.hands.kill();
         }
         Fault::WorkerHangs { span, .. } => {
-            house.truth.fault(format!("the worker of {id} hangs for {span:?}"));
+            house.truth.hangs(id.as_str(), span);
             present.hands.freeze(true);
             after(span, move || present.hands.freeze(false));
         }

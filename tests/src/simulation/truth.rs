@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use springtide_broker::memory::ClientId;
 use springtide_core::{JobId, RunId, TaskId};
+use tokio::time::Instant;
 
 use super::journal::Journal;
 use super::plan::{JobPlan, Plan, TaskPlan};
@@ -54,6 +55,8 @@ struct State {
     voices: BTreeMap<String, nodes::Voice>,
     /// Whether inputs and outputs could not be had for a while: runs that fail for that are charged.
     objects_failed: bool,
+    /// Until when the worker of a node hangs: what runs in it is charged for its timeout.
+    hangs_until: BTreeMap<String, Instant>,
     counts: Counts,
 }
 
@@ -68,6 +71,8 @@ struct AttemptTruth {
     runs: BTreeSet<RunId>,
     /// It failed, or died alone: it may be charged.
     to_blame: bool,
+    /// Its worker hung while it ran, and it took too long for that.
+    hung: bool,
     /// Who got it for the first time, as far as the broker says.
     fresh: BTreeSet<ClientId>,
     /// Runs whose start is confirmed.
@@ -159,6 +164,12 @@ impl Truth {
     /// Inputs and outputs can't be had for a while.
     pub fn objects_fail(&self) {
         self.lock().objects_failed = true;
+    }
+
+    /// The worker of a node does not answer for a while.
+    pub fn hangs(&self, node: &str, span: Duration) {
+        self.fault(format!("the worker of {node} hangs for {span:?}"));
+        self.lock().hangs_until.insert(node.to_owned(), Instant::now() + span);
     }
 
     /// Somebody was told that a job is accepted.

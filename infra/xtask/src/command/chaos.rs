@@ -17,7 +17,7 @@ pub struct Args {
 }
 
 /// What the cluster needs.
-const SERVERS: [Service; 2] = [Service::Rabbitmq, Service::Postgres];
+const SERVERS: [Service; 3] = [Service::Rabbitmq, Service::Postgres, Service::Redis];
 /// What lists the options: nothing has to run for it.
 const HELP: [&str; 2] = ["--help", "-h"];
 

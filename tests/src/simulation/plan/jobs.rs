@@ -65,7 +65,7 @@ impl Nature {
 /// A text that does not fit into an event: it goes through the object store.
 const LARGE_OUTPUT: usize = 66_000;
 /// Seconds that a run may take, where a job has tasks that take longer.
-const SHORT_TIMEOUT_S: u64 = 8;
+pub const SHORT_TIMEOUT_S: u64 = 8;
 
 pub(super) fn draw(dice: &Dice, calm_at: Duration) -> Vec<JobPlan> {
     let mut jobs = Vec::new();

@@ -21,6 +21,7 @@ const TOLERANCE: f64 = 0.8;
 impl Truth {
     /// A heartbeat was handed to the broker.
     pub fn spoke(&self, node: &str) {
+        self.journal.note(format!("{node} sends a heartbeat"));
         let now = Instant::now();
         let mut state = self.lock();
         let voice = Voice { last: now, silence_ended: None };

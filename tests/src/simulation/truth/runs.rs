@@ -1,10 +1,16 @@
 //! What runs in the workers: the truth about runs, whatever is said of them.
 
+use std::time::Duration;
+
 use springtide_broker::memory::ClientId;
 use springtide_core::{RunId, TaskId};
 use tokio::time::Instant;
 
 use super::{State, Truth};
+use crate::simulation::plan::SHORT_TIMEOUT_S;
+
+/// `node.cancel_grace`: after its timeout a run has so long to end by itself.
+const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
 /// One start of an agent, as its workers know it.
 #[derive(Clone, Debug)]
@@ -110,6 +116,13 @@ impl Truth {
 impl State {
     fn active_on(&self, client: ClientId) -> impl Iterator<Item = &Run> {
         self.runs.values().filter(move |run| run.client == client && run.end.is_none())
+    }
+
+    /// Whether the worker of a node hung so lately that a run may have taken too long for it, where runs have a short
+    /// timeout.
+    pub(super) fn hung_lately(&self, node: &str) -> bool {
+        let lately = Duration::from_secs(SHORT_TIMEOUT_S) + CANCEL_GRACE;
+        self.hangs_until.get(node).is_some_and(|until| *until + lately >= Instant::now())
     }
 
     /// Whether the winner of a task ran as it should have; `key`: what no two winners may hold at once.

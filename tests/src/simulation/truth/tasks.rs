@@ -189,7 +189,8 @@ impl State {
         }
         let nature = self.plan(task).map_or(Nature::Fine, |plan| plan.nature);
         let truth = self.attempt((task, attempt));
-        let (solo, to_blame, never_ran) = (truth.solo, truth.to_blame, truth.runs.is_empty());
+        let (solo, to_blame, hung) = (truth.solo, truth.to_blame, truth.hung);
+        let never_ran = truth.runs.is_empty();
         let message = row.error.clone().unwrap_or_default();
         let dies = matches!(nature, Nature::KillsAgent | Nature::KillsWorker);
         if dies && !solo {
@@ -199,7 +200,7 @@ impl State {
             );
         }
         let no_objects = self.objects_failed && (never_ran || message.contains("could not be"));
-        if nature.is_harmless() && !(solo && to_blame) && !no_objects {
+        if nature.is_harmless() && !(solo && to_blame) && !hung && !no_objects {
             self.accuse_task(task, format!("it does no harm and was charged in attempt {attempt} {message}"));
         }
     }
