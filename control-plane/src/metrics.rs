@@ -1,14 +1,26 @@
 //! What Prometheus reads at `/metrics`. Names begin with `springtide_` and end in their unit.
 
+use std::cell::RefCell;
+
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, exponential_buckets,
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, exponential_buckets,
 };
+
+/// What a metric is called: rules and dashboards are held against it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name. A histogram is read as `NAME_bucket`, `NAME_sum` and `NAME_count`.
+    pub name: String,
+    /// The names of its labels.
+    pub labels: Vec<String>,
+}
 
 /// The metrics of one control plane.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    described: Vec<Described>,
     /// Tasks by lane, priority and state (waiting, released, running).
     pub backlog_tasks: IntGaugeVec,
     /// Their predicted seconds.
@@ -41,6 +53,8 @@ pub struct Metrics {
     pub slots: IntGaugeVec,
     /// 1: this replica leads.
     pub leader: IntGauge,
+    /// What an event waits until it is applied, as the leader sees it by its markers.
+    pub event_lag_seconds: Gauge,
     /// Messages that could not be read.
     pub unreadable: IntGauge,
     /// Event streams that are open.
@@ -50,8 +64,9 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let registry = Registry::new();
-        let made = Maker(&registry);
-        Self {
+        let made = Maker { registry: &registry, described: RefCell::default() };
+        let mut metrics = Self {
+            described: Vec::new(),
             backlog_tasks: made.int_gauges("backlog_tasks", "Tasks by state", &["lane", "priority", "state"]),
             backlog_seconds: made.gauges(
                 "backlog_predicted_seconds",
@@ -96,15 +111,34 @@ impl Default for Metrics {
             nodes: made.int_gauges("nodes", "Nodes by state", &["state"]),
             slots: made.int_gauges("live_slots", "Slots of live nodes", &["lane"]),
             leader: made.int_gauge("leader", "1: this replica releases and projects"),
+            event_lag_seconds: made.gauge(
+                "event_lag_seconds",
+                "How long the leader's last marker took through the events' queue, or since when none came back",
+            ),
             unreadable: made
                 .int_gauge("unreadable_messages", "Messages put into springtide.dead by this process"),
             streams: made.int_gauge("event_streams", "Server-sent event streams that are open"),
-            registry,
-        }
+            registry: registry.clone(),
+        };
+        metrics.described = made.described.into_inner();
+        metrics
     }
 }
 
 impl Metrics {
+    /// What there is, also what has no value yet and is not shown.
+    pub fn described(&self) -> &[Described] {
+        &self.described
+    }
+
+    /// This replica leads, or does not: then what only a leader knows is known no more.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+        if !leads {
+            self.event_lag_seconds.set(0.0);
+        }
+    }
+
     /// All of them, in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
@@ -116,12 +150,20 @@ impl Metrics {
 }
 
 /// Makes metrics and registers them. Names are constants, so a failure is a slip that the first test finds.
-struct Maker<'a>(&'a Registry);
+struct Maker<'a> {
+    registry: &'a Registry,
+    described: RefCell<Vec<Described>>,
+}
 
 impl Maker<'_> {
     fn register<M: prometheus::core::Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
         let metric = metric.expect("names and labels of metrics are constants and valid");
-        self.0.register(Box::new(metric.clone())).expect("each metric is registered once");
+        let described = metric
+            .desc()
+            .into_iter()
+            .map(|desc| Described { name: desc.fq_name.clone(), labels: desc.variable_labels.clone() });
+        self.described.borrow_mut().extend(described);
+        self.registry.register(Box::new(metric.clone())).expect("each metric is registered once");
         metric
     }
 
@@ -131,6 +173,10 @@ impl Maker<'_> {
 
     fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
         self.register(IntGauge::with_opts(Self::opts(name, help)))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Gauge {
+        self.register(Gauge::with_opts(Self::opts(name, help)))
     }
 
     fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
@@ -165,5 +211,23 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("springtide_leader 1"));
         assert!(text.contains(r#"springtide_events_total{event="started",outcome="counted"} 1"#));
+        let events = Described {
+            name: "springtide_events_total".into(),
+            labels: vec!["event".into(), "outcome".into()],
+        };
+        assert!(metrics.described().contains(&events));
+        let shown = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_whitespace().next());
+        for name in shown {
+            assert!(metrics.described().iter().any(|metric| metric.name == name), "{name} is not described");
+        }
+    }
+
+    #[test]
+    fn only_a_leader_knows_the_lag() {
+        let metrics = Metrics::default();
+        metrics.leads(true);
+        metrics.event_lag_seconds.set(2.5);
+        metrics.leads(false);
+        assert_eq!((metrics.leader.get(), metrics.event_lag_seconds.get()), (0, 0.0));
     }
 }

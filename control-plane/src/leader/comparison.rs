@@ -69,7 +69,13 @@ impl Markers {
 
 /// Compares until the term ends.
 pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
-    let mut memory = Memory { judge: Judge::default(), links: 0, due: None, began: Some(app.now()) };
+    let mut memory = Memory {
+        judge: Judge::default(),
+        links: 0,
+        due: None,
+        began: Some(app.now()),
+        back: Instant::now(),
+    };
     // As often as heartbeats come at least: what they show is answered by the next.
     let pause = app.config.compare_interval.min(app.config.heartbeat_interval);
     loop {
@@ -90,6 +96,8 @@ struct Memory {
     links: u64,
     /// When the next one was due.
     due: Option<Instant>,
+    /// When the last marker came back, or this began.
+    back: Instant,
     /// When this replica began to lead, until it has seen to what the last one may not have published.
     began: Option<Timestamp>,
 }
@@ -101,8 +109,11 @@ async fn compare(app: &App, fence: &Fence, markers: &Markers, memory: &mut Memor
     if !markers.round_trip(app).await {
         // Whoever does not hear its own voice can't say that others are silent.
         app.registry.forgive();
+        app.metrics.event_lag_seconds.set(memory.back.elapsed().as_secs_f64());
         return Ok(());
     }
+    memory.back = Instant::now();
+    app.metrics.event_lag_seconds.set(asked.elapsed().as_secs_f64());
     let tasks = app.store.in_flight().await?;
     let counters = &app.parts.broker.counters;
     // A channel that was closed is as deaf as a connection that is gone, until it is open again.

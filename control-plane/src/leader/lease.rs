@@ -37,7 +37,7 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
                 if term.as_ref().map(|term| term.token) != token {
                     drop(term.take());
                     app.leadership.set(token);
-                    app.metrics.leader.set(i64::from(token.is_some()));
+                    app.metrics.leads(token.is_some());
                     term = token.map(|token| Term::begin(&app, token));
                 }
             }
@@ -47,7 +47,7 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
                     tracing::warn!("the lease is over: this replica leads no more");
                     term = None;
                     app.leadership.set(None);
-                    app.metrics.leader.set(0);
+                    app.metrics.leads(false);
                 }
             }
         }
