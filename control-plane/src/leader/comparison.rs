@@ -69,13 +69,8 @@ impl Markers {
 
 /// Compares until the term ends.
 pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
-    let mut memory = Memory {
-        judge: Judge::default(),
-        links: 0,
-        due: None,
-        began: Some(app.now()),
-        back: Instant::now(),
-    };
+    let mut memory =
+        Memory { judge: Judge::default(), links: 0, due: None, began: Some(app.now()), back: Instant::now() };
     // As often as heartbeats come at least: what they show is answered by the next.
     let pause = app.config.compare_interval.min(app.config.heartbeat_interval);
     loop {
