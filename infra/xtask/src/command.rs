@@ -29,8 +29,8 @@ enum Command {
     Demo(demo::Args),
     /// The whole check: lints, then all tests beside private servers
     Test(test::Args),
-    /// Format, import rules, dependencies, clippy, documentation
-    Lint,
+    /// Format, import rules, dependencies, infrastructure, clippy, documentation
+    Lint(lint::Args),
     /// Run a benchmark
     Bench(bench::Args),
     /// Run a cluster under load and random faults, and see whether every job still ends once
@@ -50,7 +50,7 @@ impl Cli {
             Command::Setup(args) => setup::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Test(args) => test::run(&args),
-            Command::Lint => lint::run(),
+            Command::Lint(args) => lint::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Chaos(args) => chaos::run(&args),
             Command::Simulation(args) => simulation::run(&args),

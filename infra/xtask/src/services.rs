@@ -15,7 +15,7 @@
 pub mod docker;
 mod moto;
 mod postgres;
-mod prometheus;
+pub mod prometheus;
 pub mod rabbitmq;
 mod rabbitmq4;
 mod redis;

@@ -1,14 +1,26 @@
-//! `cargo xtask lint`: format, import rules, dependencies, clippy, documentation.
+//! `cargo xtask lint`: format, import rules, dependencies, infrastructure, clippy, documentation.
 
+use crate::checks;
 use crate::imports::{self, Metadata};
 use crate::steps::{Outcome, Steps};
 use crate::{process, workspace};
 use anyhow::{Context, Result, bail};
 
-/// Does all of it.
-pub fn run() -> Result<()> {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only what is not Rust in infra/
+    #[arg(long)]
+    infra: bool,
+}
+
+/// Does it.
+pub fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
-    add_to(&mut steps);
+    if args.infra {
+        checks::add_to(&mut steps)
+    } else {
+        add_to(&mut steps)
+    }
     steps.finish()
 }
 
@@ -17,6 +29,7 @@ pub fn add_to(steps: &mut Steps) {
     steps.run("format", || cargo(&["fmt", "--all", "--check"]));
     steps.run("imports", imports);
     steps.run("dependencies", dependencies);
+    checks::add_to(steps);
     steps.run("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
     steps.run("documentation", documentation);
 }
