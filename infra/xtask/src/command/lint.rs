@@ -17,9 +17,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
     if args.infra {
-        checks::add_to(&mut steps)
+        checks::add_to(&mut steps);
     } else {
-        add_to(&mut steps)
+        add_to(&mut steps);
     }
     steps.finish()
 }
