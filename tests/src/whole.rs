@@ -24,13 +24,19 @@ pub struct Whole {
 impl Whole {
     /// Starts it with a node of so many slots, and waits until it is up.
     pub fn start(slots: u32) -> Result<Self> {
+        Self::start_with(slots, &[])
+    }
+
+    /// The same, with other `SPRINGTIDE__…` variables.
+    pub fn start_with(slots: u32, variables: &[(&str, &str)]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let mut command = Command::new(binary::path("springtide")?);
         command.args(["up", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.path().join("data"));
         command
             .env("SPRINGTIDE__NODE__MAX_CONCURRENT_TASKS", slots.to_string())
             // The machine is busy with other tests; that is no reason to pause.
-            .env("SPRINGTIDE__NODE__CPU_USAGE_THRESHOLD", "1.0");
+            .env("SPRINGTIDE__NODE__CPU_USAGE_THRESHOLD", "1.0")
+            .envs(variables.iter().copied());
         let mut process = Process::start("up", &mut command, dir.path())?;
         let address = process.wait_for_line("its address", Duration::from_mins(1), |line| {
             let start = line.find("http://127.0.0.1:")?;

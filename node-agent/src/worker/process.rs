@@ -23,12 +23,19 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What is read from a pipe at once.
 const CHUNK: usize = 64 << 10;
 
+/// How glibc's allocator is set in workers, unless the agent's own environment says otherwise: it keeps what a run frees
+/// for the next one (glibc manual, "Memory Allocation Tunables"). Left alone it gives every larger tensor back to the
+/// system, and the page faults of having it again took up to a fifth of a run of 15 ms on a CPU.
+const ALLOCATOR: [(&str, &str); 2] =
+    [("MALLOC_MMAP_THRESHOLD_", "33554432"), ("MALLOC_TRIM_THRESHOLD_", "1073741824")];
+
 /// Starts it. The process is in a group of its own, so that a Ctrl-C at the terminal reaches the agent alone, which
 /// then lets its workers finish.
 pub(super) fn spawn(spec: &WorkerSpec, command: &WorkerCommand, more: &[OsString]) -> io::Result<Worker> {
     let mut child = Command::new(&command.program)
         .args(&command.args)
         .args(more)
+        .envs(ALLOCATOR.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,4 +1,4 @@
-"""Makes the models of `cargo xtask bench infer` in a directory: `steady` (about 20 ms a call), `small` (about a
+"""Makes the models of `cargo xtask bench infer` in a directory: `steady` (about 20 ms a call on one core), `small` (about a
 millisecond, batched) and `single` (the same, never batched)."""
 
 import hashlib
@@ -65,6 +65,7 @@ def save(module, directory, name, batch):
 def main():
     out = Path(sys.argv[1])
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     count = 4
     while seconds(Blocks(64, 32, count).eval()) < 0.018 and count < 256:
         count += 4

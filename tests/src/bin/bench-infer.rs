@@ -1,4 +1,7 @@
 //! `cargo xtask bench infer`: TorchScript tasks through agent and worker, against a bare loop of the same calls.
+//!
+//! The device is one core, for both: with a thread on each core, the device would be the very cores on which agent and
+//! control plane run beside it, and the figure would be theirs.
 
 #![allow(clippy::disallowed_methods, reason = "it watches real processes in real time")]
 
@@ -28,6 +31,9 @@ struct Arguments {
     rounds: usize,
 }
 
+/// The workers' threads.
+const ONE_CORE: [(&str, &str); 1] = [("SPRINGTIDE__NODE__WORKER_THREADS", "1")];
+
 fn make_models(python: &Path, out: &Path) -> Result<()> {
     let script = include_str!("../bench/infer_models.py");
     let status =
@@ -38,8 +44,10 @@ fn make_models(python: &Path, out: &Path) -> Result<()> {
 
 /// Calls per second of a model in a bare loop.
 fn bare(model: &Path) -> Result<f64> {
-    let output =
-        Command::new(binary::path("examples/bare_loop")?).arg(model.join("model.pt")).arg("1,16").output()?;
+    let output = Command::new(binary::path("examples/bare_loop")?)
+        .arg(model.join("model.pt"))
+        .args(["1,16", "--threads", "1"])
+        .output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().parse().context("the bare loop's figure")
 }
@@ -78,7 +86,7 @@ async fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let models = dir.path().join("models");
     make_models(&arguments.python, &models)?;
-    let two = Whole::start(2)?;
+    let two = Whole::start_with(2, &ONE_CORE)?;
     two.push(&models.join("steady")).await?;
     let mut ratios = Vec::new();
     for _ in 0..arguments.rounds {
@@ -89,7 +97,7 @@ async fn main() -> Result<()> {
     }
     println!("steady, 2 slots: median {:.3} × the bare loop", median(ratios));
     drop(two);
-    let sixteen = Whole::start(16)?;
+    let sixteen = Whole::start_with(16, &ONE_CORE)?;
     let mut ratios = Vec::new();
     for name in ["small", "single"] {
         sixteen.push(&models.join(name)).await?;
