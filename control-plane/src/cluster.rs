@@ -74,6 +74,7 @@ impl App {
             consuming: heartbeat.and_then(|heartbeat| heartbeat.consuming.clone()),
             pool: row.pool.clone(),
             slots: row.slots,
+            first_heard_at: row.incarnation.map(|_| row.first_seen),
             heard_at: seen.as_ref().map(|seen| seen.heard_at),
             runs: seen.as_ref().map(run_views).unwrap_or_default(),
             held: heartbeat.map_or(0, |heartbeat| heartbeat.held.len() as u32),

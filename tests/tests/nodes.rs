@@ -144,12 +144,12 @@ async fn a_retired_node_takes_nothing_more() {
     let (cluster, nodes) = start(&broker, &agents).await.unwrap();
     let wish = LeaseWish { holder: "test".to_owned(), duration_s: 60.0 };
     let lease = cluster.client.lease("autoscaler", &wish).await.unwrap();
-    let stale = RetireNode { lease: "autoscaler".to_owned(), token: lease.token + 1 };
+    let stale = RetireNode { lease: "autoscaler".to_owned(), token: lease.token + 1, lane: None, pool: None };
     cluster.client.retire(&nodes[0], &stale).await.expect_err("the token is not the lease's");
     let drain = DrainNode { deadline_s: 0.0, reason: "too many".to_owned() };
     cluster.client.drain(&nodes[0], &drain).await.unwrap();
     cluster.wait_for_node(&nodes[0], "its emptiness", |node| node.state == "empty").await.unwrap();
-    let retire = RetireNode { lease: "autoscaler".to_owned(), token: lease.token };
+    let retire = RetireNode { lease: "autoscaler".to_owned(), token: lease.token, lane: None, pool: None };
     assert_eq!(cluster.client.retire(&nodes[0], &retire).await.unwrap().state, "retiring");
     cluster.client.undrain(&nodes[0]).await.expect_err("retiring is irreversible");
     for _ in 0..4 {

@@ -110,7 +110,10 @@ impl NodeState {
             (state, NodeEvent::Drain { .. }) => refused(&state, "be drained"),
             (Self::Active | Self::Draining { .. } | Self::Empty, NodeEvent::Undrain) => Ok(Self::Active),
             (state, NodeEvent::Undrain) => refused(&state, "be undrained"),
-            (Self::Empty | Self::Lost | Self::Retiring, NodeEvent::Retire) => Ok(Self::Retiring),
+            // One that was never heard, or has said goodbye, may speak while its machine is being terminated.
+            (Self::Launching | Self::Empty | Self::Lost | Self::Retiring | Self::Gone, NodeEvent::Retire) => {
+                Ok(Self::Retiring)
+            }
             // Past its deadline the autoscaler may retire a node that would not empty; the caller checks the time.
             (Self::Draining { .. }, NodeEvent::Retire) => Ok(Self::Retiring),
             (state, NodeEvent::Retire) => refused(&state, "be retired: drain it first"),
@@ -140,6 +143,12 @@ mod tests {
     fn a_busy_node_is_not_retired() {
         let refused = NodeState::Active.after(NodeEvent::Retire).unwrap_err();
         assert_eq!(refused.to_string(), "a node that is active can't be retired: drain it first");
+    }
+
+    #[test]
+    fn a_node_that_was_never_heard_is_retired_and_stays_so() {
+        let retiring = NodeState::Launching.after(NodeEvent::Retire).unwrap();
+        assert_eq!(retiring.after(NodeEvent::Heard).unwrap(), NodeState::Retiring);
     }
 
     #[test]

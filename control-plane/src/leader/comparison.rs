@@ -220,6 +220,8 @@ async fn sight(app: &App, fence: &Fence, seen: &[Seen], limits: &Limits) -> Resu
         let event = match row.state {
             NodeState::Active | NodeState::Draining { .. } | NodeState::Empty => NodeEvent::Silent,
             NodeState::Lost if now.since(row.changed_at) >= GONE_AFTER => NodeEvent::Ended,
+            // Its machine was to be terminated.
+            NodeState::Retiring => NodeEvent::Ended,
             _ => continue,
         };
         if app.registry.get(&row.id).is_some_and(|seen| seen.heard > limits.at) {

@@ -145,6 +145,8 @@ pub trait Store: Send + Sync {
     /// Notes what was heard of nodes (incarnation, lane, slots, emptiness); returns their rows.
     async fn sight_nodes(&self, fence: &Fence, seen: &[NodeSighting], now: Timestamp)
     -> Result<Vec<NodeRow>>;
+    /// Notes a node that was launched and has not been heard. One that is known stays as it is.
+    async fn expect_node(&self, fence: &Fence, node: &NodeRow) -> Result<()>;
     /// Drain, undrain, retire, lost, gone. `fence`: needed for `Retire` and `Silent`.
     async fn change_node(
         &self,

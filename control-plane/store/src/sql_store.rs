@@ -121,6 +121,10 @@ impl<E: Engine> Store for SqlStore<E> {
         self.0.write(node::Sight { fence: fence.clone(), seen: seen.to_vec(), now }).await
     }
 
+    async fn expect_node(&self, fence: &Fence, node: &NodeRow) -> Result<()> {
+        self.0.write(node::Expect { fence: fence.clone(), node: node.clone() }).await
+    }
+
     async fn change_node(
         &self,
         node: &NodeId,

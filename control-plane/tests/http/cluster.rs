@@ -77,6 +77,23 @@ async fn a_node_is_drained_taken_back_and_retired() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_never_heard_is_entered_as_retiring() {
+    let api = with_nodes(&["a"], false).await;
+    let lease = api.post("/v1/leases/autoscaler", &json!({"holder": "me", "duration_s": 300})).await.json();
+    let unknown = json!({"lease": "autoscaler", "token": lease["token"]});
+    api.post("/v1/nodes/new/retire", &unknown).await.problem(404);
+    let stale = json!({"lease": "autoscaler", "token": 0, "lane": "cpu"});
+    api.post("/v1/nodes/new/retire", &stale).await.problem(409);
+    let mut retire = unknown;
+    retire["lane"] = json!("cpu");
+    retire["pool"] = json!("spot");
+    let view = api.post("/v1/nodes/new/retire", &retire).await.json();
+    assert_eq!((&view["state"], &view["pool"]), (&json!("retiring"), &json!("spot")));
+    // A lane that is given does not make a busy node one that was never heard.
+    api.post("/v1/nodes/a/retire", &retire).await.problem(409);
+}
+
+#[tokio::test]
 async fn what_is_wished_of_a_node_is_checked() {
     let api = with_nodes(&["a"], false).await;
     let cases = [

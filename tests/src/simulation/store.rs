@@ -232,6 +232,7 @@ pass_on! {
     Write put_token(token: TokenRow) -> ();
     Read tokens() -> Vec<TokenRow>;
     Write remove_token(name: &str) -> ();
+    Write expect_node(fence: &Fence, node: &NodeRow) -> ();
     Write put_launch(fence: Option<&Fence>, launch: LaunchRow) -> LaunchRow;
     Read launches(closed_since: Timestamp) -> Vec<LaunchRow>;
     Read forecasts() -> Vec<ForecastRow>;

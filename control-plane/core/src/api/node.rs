@@ -32,6 +32,10 @@ pub struct NodeView {
     pub pool: Option<String>,
     /// How many tasks it takes at once.
     pub slots: u32,
+    /// When it was heard first.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub first_heard_at: Option<Timestamp>,
     /// When it was heard last.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub heard_at: Option<Timestamp>,
@@ -90,6 +94,13 @@ pub struct RetireNode {
     pub lease: String,
     /// That lease's fencing token.
     pub token: u64,
+    /// Of a node that was never heard: its lane. It is entered as retiring, so that it gets no work if it speaks yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub lane: Option<LaneName>,
+    /// Likewise: its pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
 }
 
 /// A model as it is shown.

@@ -123,6 +123,25 @@ impl Sight {
     }
 }
 
+/// [`crate::Store::expect_node`].
+pub(crate) struct Expect {
+    pub(crate) fence: Fence,
+    pub(crate) node: NodeRow,
+}
+
+#[async_trait]
+impl Transaction for Expect {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<()> {
+        tx.fence(&self.fence).await?;
+        if tx.query_one(LOAD, &values![&self.node.id]).await?.is_none() {
+            save(tx, &self.node).await?;
+        }
+        Ok(())
+    }
+}
+
 /// [`crate::Store::change_node`].
 pub(crate) struct Change {
     pub(crate) node: NodeId,
