@@ -181,6 +181,7 @@ impl Layers {
             (Shape::Map, Value::Table(table)) if table.values().all(|v| !v.is_table() && !v.is_array()) => {
                 Ok(value.clone())
             }
+            (Shape::Section(fields), Value::Table(_)) => self.record(key, fields, value, origin),
             (Shape::Records(fields), Value::Array(items)) => {
                 let mut problems = Vec::new();
                 let mut records = Vec::new();
@@ -203,7 +204,7 @@ impl Layers {
         }
     }
 
-    /// One element of a list of records: known keys only, each of its kind.
+    /// One element of a list of records, or a table inside of one: known keys only, each of its kind.
     fn record(
         &self,
         key: &str,
