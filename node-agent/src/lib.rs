@@ -51,7 +51,7 @@ pub use config::{Config, Settings};
 pub use identity::{Identity, IdentityError, node_id};
 pub use lane::NoLane;
 pub use probe::{Figures, FixedProbe, Gpu, Probe, SystemProbe};
-pub use service::main;
+pub use service::{ServeArguments, main, serve_main};
 pub use springtide_worker_confinement::Confinement;
 pub use strategy::Strategy;
 pub use worker::echo_worker_main;

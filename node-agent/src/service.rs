@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt, SeedableRng};
 use springtide_process::clock::SystemClock;
@@ -30,11 +30,21 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Parser)]
 #[command(name = "springtide-node-agent", version)]
 struct Arguments {
+    #[command(flatten)]
+    serve: ServeArguments,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// How an agent is started as a process.
+#[derive(Debug, Args)]
+pub struct ServeArguments {
     /// Configuration file, over the defaults and under `SPRINGTIDE__SECTION__KEY` variables.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Option<Command>,
+    /// Stop, as at SIGTERM, when standard input ends: an agent that an autoscaler started should not outlive it.
+    #[arg(long, hide = true)]
+    end_with_stdin: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -46,11 +56,16 @@ enum Command {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let Arguments { config, command } = Arguments::parse();
+    let Arguments { serve, command } = Arguments::parse();
     if let Some(Command::EchoWorker(confinement)) = command {
         return echo_worker_main(&confinement);
     }
-    match serve(config) {
+    serve_main(serve)
+}
+
+/// An agent, until it is told to stop.
+pub fn serve_main(arguments: ServeArguments) -> ExitCode {
+    match serve(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("springtide-node-agent: {error:#}");
@@ -59,16 +74,33 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Option<PathBuf>) -> anyhow::Result<()> {
-    let layers = Layers::load(&Sources::of_process(config, Vec::new()))?;
+fn serve(arguments: ServeArguments) -> anyhow::Result<()> {
+    let layers = Layers::load(&Sources::of_process(arguments.config, Vec::new()))?;
     let _logging = telemetry::start(&layers.section::<Telemetry>("telemetry")?, Verbosity::Configured)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&layers))
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(&layers, arguments.end_with_stdin))
 }
 
-async fn run(layers: &Layers) -> anyhow::Result<()> {
+/// Gives the signal when standard input ends. A thread of its own: reading a pipe can't be cancelled.
+fn stop_with_stdin(stop: &Stop) {
+    let stop = stop.clone();
+    std::thread::spawn(move || {
+        // Nothing is ever written there.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        tracing::info!("standard input has ended");
+        stop.request();
+    });
+}
+
+async fn run(layers: &Layers, end_with_stdin: bool) -> anyhow::Result<()> {
     let settings = Settings::from_layers(layers)?;
     let stop = Stop::new();
     stop.on_signals()?;
+    if end_with_stdin {
+        stop_with_stdin(&stop);
+    }
     let mut rng = StdRng::try_from_rng(&mut SysRng).context("the system gives no random numbers")?;
     let identity = node_id(&settings, &mut rng)?;
     let broker = layers.section::<springtide_broker::Config>("broker")?;

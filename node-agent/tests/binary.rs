@@ -69,3 +69,14 @@ async fn it_starts_without_a_broker_says_what_it_waits_for_and_ends_when_it_is_t
     assert!(output.status.success(), "{:?}", output.status);
     drained.await.unwrap();
 }
+
+#[tokio::test]
+async fn it_ends_with_whoever_started_it() {
+    let mut binary = agent(&[("SPRINGTIDE__BROKER__URL", "amqp://127.0.0.1:1")]);
+    binary.command.arg("--end-with-stdin").stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut child = binary.command.spawn().unwrap();
+    let stdin = child.stdin.take().unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+    drop(stdin);
+    assert!(ended(child).await.status.success());
+}
