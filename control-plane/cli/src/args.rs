@@ -69,6 +69,9 @@ pub enum Command {
     /// Be a worker that sleeps, fails and crashes on request; started by the node
     #[command(hide = true)]
     EchoWorker(springtide_node_agent::Confinement),
+    /// Be a node; started by the autoscaler of `up --autoscale` where the broker is not in memory
+    #[command(hide = true)]
+    NodeAgent(springtide_node_agent::ServeArguments),
 }
 
 #[cfg(test)]

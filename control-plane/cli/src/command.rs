@@ -29,7 +29,9 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Models(arguments) => models::run(arguments, &context).await,
         Command::Tokens(arguments) => tokens::run(arguments, &context).await,
         Command::Config(arguments) => config::run(arguments),
-        Command::EchoWorker(_) => unreachable!("a worker was started instead, without this runtime"),
+        Command::EchoWorker(_) | Command::NodeAgent(_) => {
+            unreachable!("it was started instead, without this runtime")
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("{}", exit::describe(&error));

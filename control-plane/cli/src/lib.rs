@@ -34,6 +34,9 @@ pub use exit::Exit;
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let args::Command::NodeAgent(arguments) = cli.command {
+        return springtide_node_agent::serve_main(arguments);
+    }
     if let args::Command::EchoWorker(confinement) = &cli.command {
         return springtide_node_agent::echo_worker_main(confinement);
     }

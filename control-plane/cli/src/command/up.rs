@@ -6,6 +6,8 @@
 //!                             models pushed ◄──────┤──► greeting ──► Ctrl-C: the node drains, then the rest stops
 //! ```
 
+mod agents;
+mod autoscale;
 mod greeting;
 mod house;
 mod lock;
@@ -20,10 +22,11 @@ use springtide_process::config::{Layers, Origin, Override};
 use springtide_process::stop::Stop;
 use springtide_process::telemetry::{self, Verbosity};
 
-use super::config;
+use super::{self as command, config};
 use crate::context::{Context, client_of};
 use crate::exit::{Exit, Usage};
-use house::House;
+use autoscale::AgentProgram;
+use house::{House, Nodes};
 use lock::DataDir;
 
 const CPU_THRESHOLD: &str = "node.cpu_usage_threshold";
@@ -55,6 +58,9 @@ pub struct Arguments {
     /// Run no tasks in this process
     #[arg(long, conflicts_with_all = ["node_id", "lane", "devices", "slots", "worker"])]
     no_node: bool,
+    /// Start and end nodes as the work needs, within what autoscaler.pools says
+    #[arg(long, conflicts_with_all = ["no_node", "node_id", "lane", "slots"])]
+    autoscale: bool,
     /// Id of the node [default: the host's name and a number]
     #[arg(long, value_name = "ID")]
     node_id: Option<String>,
@@ -82,7 +88,27 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    fn layers(&self) -> Result<Layers, Usage> {
+    fn nodes(&self, layers: &Layers) -> Result<Nodes, Usage> {
+        if self.autoscale {
+            let config = springtide_autoscaler::Config::read(layers)?;
+            let variable = |(key, value): (String, String)| {
+                (format!("SPRINGTIDE__{}", key.replace('.', "__").to_uppercase()), value)
+            };
+            let mut environment: Vec<_> =
+                self.flags().into_iter().map(|(_, key, value)| (key, value)).collect();
+            environment.extend(self.set.iter().filter_map(|text| command::key_value(text).ok()));
+            if matches!(layers.origin_of(CPU_THRESHOLD), Origin::Flag(_)) {
+                environment.push((CPU_THRESHOLD.to_owned(), "1.0".to_owned()));
+            }
+            let environment = environment.into_iter().map(variable).collect();
+            let program = AgentProgram { file: self.config.clone(), environment };
+            return Ok(Nodes::AsNeeded { config: Box::new(config), program });
+        }
+        Ok(if self.no_node { Nodes::None } else { Nodes::One })
+    }
+
+    /// What flags that name a key say: the flag, the key, the value.
+    fn flags(&self) -> Vec<(&'static str, String, String)> {
         let data_dir = self.data_dir.as_ref().map(|dir| dir.display().to_string());
         let slots = self.slots.map(|slots| slots.to_string());
         let flags = [
@@ -97,8 +123,18 @@ impl Arguments {
             ("--slots", "node.max_concurrent_tasks", &slots),
             ("--worker", "node.worker", &self.worker),
         ];
-        let given = flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value.clone()?)));
+        flags
+            .into_iter()
+            .filter_map(|(flag, key, value)| Some((flag, key.to_owned(), value.clone()?)))
+            .collect()
+    }
+
+    fn layers(&self) -> Result<Layers, Usage> {
+        let given = self.flags().into_iter();
         let mut overrides: Vec<_> = given.map(|(flag, key, value)| Override::new(flag, key, value)).collect();
+        if self.autoscale && self.listen.as_deref().is_some_and(|listen| listen.ends_with(":0")) {
+            overrides.push(Override::new("--listen", "autoscaler.listen", "127.0.0.1:0"));
+        }
         overrides.extend(config::overrides(&self.set)?);
         let layers = config::load(self.config.clone(), overrides.clone())?;
         // A node that pauses leaves its work to others; here there may be none, and the user's own programs are no
@@ -121,7 +157,7 @@ pub async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit
     let stop = Stop::new();
     stop.on_signals().context("signals can't be caught")?;
     let starting = async {
-        let house = House::start(&layers, arguments.no_node).await?;
+        let house = House::start(&layers, arguments.nodes(&layers)?).await?;
         models::push(&client_of(house.url())?, packages).await?;
         greeting::print(&house, &layers, context).await?;
         anyhow::Ok(house)

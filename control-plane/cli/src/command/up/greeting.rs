@@ -18,7 +18,8 @@ pub async fn print(house: &House, layers: &Layers, context: &Context) -> anyhow:
     let data_dir = std::path::absolute(layers.data_dir())?;
     if context.json() {
         let node = house.agent().map(|agent| json!({"id": agent.node(), "lane": agent.lane()}));
-        return say::json(&json!({"url": url, "data_dir": data_dir, "node": node}));
+        let scaler = house.scaler().map(|scaler| json!({"url": format!("http://{}", scaler.address())}));
+        return say::json(&json!({"url": url, "data_dir": data_dir, "node": node, "autoscaler": scaler}));
     }
     // Without a token (SPRINGTIDE_TOKEN) that may read, nothing is known of models: that is no reason not to start.
     let models = match client_of(house.url())?.models(None).await {
@@ -46,6 +47,12 @@ fn broker(house: &House) -> String {
 }
 
 fn node(house: &House) -> String {
+    if let Some(scaler) = house.scaler() {
+        let pools = scaler.config().pools.iter();
+        let pools: Vec<_> =
+            pools.map(|pool| format!("{} to {} in pool {}", pool.min, pool.max, pool.name)).collect();
+        return format!("{}; autoscaler at http://{}", pools.join(", "), scaler.address());
+    }
     let (Some(agent), Some(settings)) = (house.agent(), house.settings()) else {
         return "none here: tasks wait for nodes elsewhere".to_owned();
     };

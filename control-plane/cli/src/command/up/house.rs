@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt, SeedableRng};
+use springtide_autoscaler::provider::local::Agents;
 use springtide_broker::{Broker, Memory};
 use springtide_client::Url;
 use springtide_control_plane::start::open_locks;
@@ -18,6 +19,9 @@ use springtide_process::config::Layers;
 use springtide_process::objects;
 use springtide_process::stop::{Stop, StopWait};
 use springtide_store::port::InFlight;
+
+use super::agents::AgentsHere;
+use super::autoscale::{self, AgentProgram, Place, Scaler};
 
 use crate::context::random_seed;
 use crate::exit::Usage;
@@ -33,6 +37,22 @@ pub struct House {
     stop: Stop,
     stop_limit: Duration,
     node: Option<Node>,
+    scaler: Option<Scaler>,
+}
+
+/// Which nodes are started here.
+pub enum Nodes {
+    /// None.
+    None,
+    /// One, for as long as this process.
+    One,
+    /// As the autoscaler says.
+    AsNeeded {
+        /// Its configuration.
+        config: Box<springtide_autoscaler::Config>,
+        /// How agents are started as processes, where the broker is not in this one.
+        program: AgentProgram,
+    },
 }
 
 /// The node, with a stop of its own: it has to end first.
@@ -57,10 +77,11 @@ enum Broking {
 
 impl House {
     /// Starts everything; returns once it listens.
-    pub async fn start(layers: &Layers, no_node: bool) -> Result<Self> {
+    pub async fn start(layers: &Layers, nodes: Nodes) -> Result<Self> {
         // All of the configuration is read before anything is started.
         let config = Config::read(layers).map_err(Usage::from)?;
-        let settings = (!no_node).then(|| Settings::from_layers(layers)).transpose().map_err(Usage::from)?;
+        let settings = (!matches!(nodes, Nodes::None)).then(|| Settings::from_layers(layers));
+        let settings = settings.transpose().map_err(Usage::from)?;
         let broking = Broking::new(layers)?;
         let objects = objects::open(&layers.section("objects").map_err(Usage::from)?, &layers.data_dir())?;
         let store = store::open_patiently(layers).await?;
@@ -78,11 +99,23 @@ impl House {
         let app = App::new(config, parts)?;
         let stop = Stop::new();
         let service = Service::start(&app, &stop).await?;
-        let node = match settings {
-            Some(settings) => Some(Node::start(settings, &broking, objects)?),
-            None => None,
-        };
-        Ok(Self { app, service, stop, stop_limit, node })
+        let mut house = Self { app, service, stop, stop_limit, node: None, scaler: None };
+        match (nodes, settings) {
+            (Nodes::One, Some(settings)) => {
+                house.node = Some(Node::start(settings, &broking, objects)?);
+            }
+            (Nodes::AsNeeded { config, program }, Some(settings)) => {
+                let stop_limit = Agent::stop_limit(&settings);
+                let agents: Arc<dyn Agents> = match &broking {
+                    Broking::Here(memory) => Arc::new(AgentsHere::new(memory.clone(), settings, objects)),
+                    Broking::Elsewhere(_) => Arc::new(autoscale::processes(&program, stop_limit)?),
+                };
+                let place = Place { url: &house.url(), data_dir: layers.data_dir(), stop_limit };
+                house.scaler = Some(Scaler::start(*config, agents, place).await?);
+            }
+            (Nodes::None, _) | (_, None) => {}
+        }
+        Ok(house)
     }
 
     /// Where clients of this machine find it.
@@ -107,20 +140,32 @@ impl House {
         self.node.as_ref().map(|node| &node.agent)
     }
 
+    /// The autoscaler, if there is one.
+    pub fn scaler(&self) -> Option<&Scaler> {
+        self.scaler.as_ref()
+    }
+
     /// The node's settings, if there is one.
     pub fn settings(&self) -> Option<&Settings> {
         self.node.as_ref().map(|node| &node.settings)
     }
 
-    /// Ends everything: the node while the control plane still hears it, then the control plane.
+    /// Ends everything: the nodes while the control plane still hears them, then the control plane.
     pub async fn end(self) -> Result<()> {
+        if let Some(scaler) = self.scaler {
+            if let Err(late) = scaler.end().await {
+                eprintln!("nodes were cut off: {late}");
+            }
+            settle(&self.app, |_| true).await;
+        }
         if let Some(node) = self.node {
             node.stop.request();
             // What it could not end is run again later; the rest has to end all the same.
             if let Err(late) = wait(&node.stop, Agent::stop_limit(&node.settings)).await {
                 eprintln!("the node was cut off: {late}");
             }
-            settle(&self.app, node.agent.node()).await;
+            let node_id = node.agent.node().clone();
+            settle(&self.app, |node| *node == node_id).await;
             goodbye(&node.broker).await;
         }
         self.stop.request();
@@ -185,20 +230,17 @@ async fn wait(stop: &Stop, limit: Duration) -> Result<(), springtide_process::st
     stop.wait_with(StopWait::within(limit), say).await
 }
 
-/// Until the store knows how the node's runs ended: a broker in this process forgets what was said and not heard.
-async fn settle(app: &App, node: &NodeId) {
+/// Until the store knows how the nodes' runs ended: a broker in this process forgets what was said and not heard.
+async fn settle(app: &App, ended: impl Fn(&NodeId) -> bool) {
+    let runs = |task: &InFlight| task.running.as_ref().is_some_and(|(node, ..)| ended(node));
     let settled = async {
-        while app.store.in_flight().await.is_ok_and(|tasks| tasks.iter().any(|task| runs_on(task, node))) {
+        while app.store.in_flight().await.is_ok_and(|tasks| tasks.iter().any(runs)) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         tokio::time::sleep(TELL).await;
     };
     // What is not heard by then is run again later.
     let _ = tokio::time::timeout(SETTLE, settled).await;
-}
-
-fn runs_on(task: &InFlight, node: &NodeId) -> bool {
-    task.running.as_ref().is_some_and(|(where_it_runs, ..)| where_it_runs == node)
 }
 
 async fn goodbye(broker: &Broker) {

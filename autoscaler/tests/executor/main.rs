@@ -1,0 +1,10 @@
+//! The executor against a control plane and a cloud that fail in every way that they can: whatever happens, a launch is
+//! carried out once, no machine is forgotten, and none that works is terminated.
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions, not in what they call")]
+
+mod crashes;
+mod cutting;
+mod faults;
+mod plane;
+mod planner;
+mod world;

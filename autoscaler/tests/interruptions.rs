@@ -1,0 +1,195 @@
+//! Interruptions become drains, whatever the queue does.
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions, not in what they call")]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use springtide_autoscaler::interruption::{Fate, Listener, Message, Queue, QueueError};
+use springtide_autoscaler::{Config, Part, Plane, Shared, alert_book};
+use springtide_client::Error;
+use springtide_core::api::{
+    ClusterView, DrainNode, LaunchView, LeaseGrant, LeaseWish, NodeView, Problem, PutLaunch, RetireNode,
+};
+use springtide_core::{NodeId, Timestamp};
+use springtide_process::clock::{SharedClock, SystemClock};
+use springtide_process::config::Layers;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// A control plane that answers drains as it is told.
+#[derive(Default)]
+struct Drains {
+    answers: Mutex<Vec<u16>>,
+    seen: Mutex<Vec<(NodeId, DrainNode)>>,
+}
+
+#[async_trait]
+impl Plane for Drains {
+    async fn cluster(&self) -> Result<ClusterView, Error> {
+        unreachable!("interruptions do not look")
+    }
+    async fn lease(&self, _: &str, _: &LeaseWish) -> Result<LeaseGrant, Error> {
+        unreachable!("whoever hears of an interruption drains")
+    }
+    async fn put_launch(&self, _: &str, _: &PutLaunch) -> Result<LaunchView, Error> {
+        unreachable!("replacements are the loop's")
+    }
+    async fn drain(&self, node: &NodeId, drain: &DrainNode) -> Result<NodeView, Error> {
+        self.seen.lock().unwrap().push((node.clone(), drain.clone()));
+        match self.answers.lock().unwrap().pop() {
+            None => {
+                let view = json!({
+                    "id": node, "state": "draining", "lane": "cpu", "consuming": null, "pool": null, "slots": 1,
+                    "heard_at": null, "runs": [], "held": 0, "models": [], "cpu": 0.0, "devices": [], "version": "",
+                });
+                Ok(serde_json::from_value(view).unwrap())
+            }
+            Some(status) => Err(Error::Problem(Box::new(Problem {
+                r#type: "about:blank".to_owned(),
+                title: String::new(),
+                status,
+                detail: "as was wished".to_owned(),
+                pointer: None,
+            }))),
+        }
+    }
+    async fn undrain(&self, _: &NodeId) -> Result<NodeView, Error> {
+        unreachable!("nothing is taken back")
+    }
+    async fn retire(&self, _: &NodeId, _: &RetireNode) -> Result<NodeView, Error> {
+        unreachable!("the loop retires")
+    }
+}
+
+/// A queue that gives its messages again until they are deleted.
+#[derive(Default)]
+struct Waiting {
+    messages: Mutex<Vec<Message>>,
+    deleted: Notify,
+    broken: Mutex<bool>,
+}
+
+#[async_trait]
+impl Queue for Waiting {
+    async fn receive(&self) -> Result<Vec<Message>, QueueError> {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if std::mem::take(&mut *self.broken.lock().unwrap()) {
+            return Err(QueueError("no such queue".to_owned()));
+        }
+        Ok(self.messages.lock().unwrap().clone())
+    }
+    async fn delete(&self, receipt: &str) -> Result<(), QueueError> {
+        self.messages.lock().unwrap().retain(|message| message.receipt != receipt);
+        self.deleted.notify_one();
+        Ok(())
+    }
+}
+
+struct Scene {
+    plane: Arc<Drains>,
+    queue: Arc<Waiting>,
+    shared: Arc<Shared>,
+    clock: SharedClock,
+}
+
+impl Scene {
+    /// `i-1` and `i-2` are this cluster's.
+    fn new() -> Self {
+        let config = Config::read(&Layers::defaults()).unwrap();
+        let shared = Arc::new(Shared::new(alert_book(&config)));
+        let ours: BTreeSet<NodeId> = ["i-1", "i-2"].iter().map(|id| id.parse().unwrap()).collect();
+        shared.set_machines(ours);
+        Self { plane: Arc::default(), queue: Arc::default(), shared, clock: Arc::new(SystemClock) }
+    }
+
+    fn listener(&self) -> Listener {
+        Listener {
+            queue: Arc::clone(&self.queue) as Arc<dyn Queue>,
+            plane: Arc::clone(&self.plane) as Arc<dyn Plane>,
+            clock: Arc::clone(&self.clock),
+            shared: Arc::clone(&self.shared),
+            patience: Duration::from_mins(10),
+        }
+    }
+
+    fn event(&self, detail_type: &str, id: &str) -> String {
+        let now: Timestamp = self.clock.now().into();
+        json!({
+            "source": "aws.ec2", "detail-type": detail_type, "time": now,
+            "detail": {"instance-id": id, "instance-action": "terminate"},
+        })
+        .to_string()
+    }
+
+    fn deadlines(&self) -> Vec<f64> {
+        self.plane.seen.lock().unwrap().iter().map(|(_, drain)| drain.deadline_s.round()).collect()
+    }
+}
+
+const SPOT: &str = "EC2 Spot Instance Interruption Warning";
+const REBALANCE: &str = "EC2 Instance Rebalance Recommendation";
+
+#[tokio::test]
+async fn a_spot_warning_drains_within_its_two_minutes_and_dooms_the_machine() {
+    let scene = Scene::new();
+    assert_eq!(scene.listener().heed(&scene.event(SPOT, "i-1")).await, Fate::Delete);
+    let (node, drain) = scene.plane.seen.lock().unwrap()[0].clone();
+    assert_eq!(node.as_str(), "i-1");
+    assert!(drain.deadline_s > 110.0 && drain.deadline_s <= 120.0, "{drain:?}");
+    assert_eq!(drain.reason, "interruption: spot interruption (terminate)");
+    assert!(scene.shared.doomed.all().contains_key(&node));
+}
+
+#[tokio::test]
+async fn of_several_times_the_earliest_counts() {
+    let scene = Scene::new();
+    for detail_type in [REBALANCE, SPOT, REBALANCE, SPOT] {
+        scene.listener().heed(&scene.event(detail_type, "i-1")).await;
+    }
+    assert_eq!(scene.deadlines(), [600.0, 120.0, 120.0, 120.0]);
+}
+
+#[tokio::test]
+async fn what_is_not_durable_stays_and_what_concerns_nobody_goes() {
+    let scene = Scene::new();
+    let heed = async |answer: u16, detail_type: &str, id: &str| {
+        scene.plane.answers.lock().unwrap().push(answer);
+        scene.listener().heed(&scene.event(detail_type, id)).await
+    };
+    assert_eq!(heed(503, SPOT, "i-1").await, Fate::Keep, "the control plane is away");
+    assert_eq!(heed(404, SPOT, "i-1").await, Fate::Keep, "it has not reported yet");
+    assert_eq!(heed(409, SPOT, "i-1").await, Fate::Delete, "it retires");
+    assert_eq!(heed(404, SPOT, "i-9").await, Fate::Delete, "another cluster's");
+    for nonsense in ["", "{}", "null", "[1]", "{\"source\": 7}"] {
+        assert_eq!(scene.listener().heed(nonsense).await, Fate::Delete, "{nonsense:?}");
+    }
+    let text = scene.shared.metrics.render(&scene.shared.troubles);
+    assert!(text.contains(r#"interruptions_total{kind="spot",result="foreign"} 1"#), "{text}");
+    assert!(text.contains(r#"interruptions_total{kind="none",result="malformed"} 5"#), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_comes_again_until_its_drain_is_durable() {
+    let scene = Scene::new();
+    let message = |body: String, receipt: &str| Message { body, receipt: receipt.to_owned() };
+    let bodies = [message(scene.event(SPOT, "i-1"), "1"), message("nonsense".to_owned(), "2")];
+    scene.queue.messages.lock().unwrap().extend(bodies);
+    scene.plane.answers.lock().unwrap().extend([503, 503, 503]);
+    *scene.queue.broken.lock().unwrap() = true;
+    let stop = CancellationToken::new();
+    let listening = tokio::spawn(scene.listener().run(stop.clone()));
+    while scene.shared.troubles.all().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(scene.shared.troubles.all()[0].part, Part::Interruptions);
+    while !scene.queue.messages.lock().unwrap().is_empty() {
+        scene.queue.deleted.notified().await;
+    }
+    stop.cancel();
+    listening.await.unwrap();
+    assert_eq!(scene.plane.seen.lock().unwrap().len(), 4, "three in vain");
+    assert_eq!(scene.shared.troubles.all(), []);
+}
