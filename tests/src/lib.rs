@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod docker;
 pub mod history;
 pub mod measure;
+pub mod monitoring;
 pub mod mutate;
 pub mod posting;
 pub mod process;

@@ -1,0 +1,219 @@
+//! What ships for Prometheus and Grafana, held against what the services show; and the whole way of an alert, from a
+//! task that waits to the webhook that is told.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use serde_json::{Value, json};
+use springtide_control_plane::metrics::{Described, Metrics};
+use springtide_core::api::SubmitJob;
+use springtide_core::priority::Priority;
+use springtide_tests::monitoring::{Monitoring, Watched, shipped};
+use springtide_tests::servers::{RabbitMq, Version};
+use springtide_tests::{AgentOptions, Cluster, ClusterOptions, wait};
+
+const LIMIT: Duration = Duration::from_mins(2);
+/// Labels that Prometheus adds, and the one of a histogram's buckets.
+const ADDED: [&str; 3] = ["instance", "job", "le"];
+/// Metrics of Prometheus itself.
+const OWN: [&str; 1] = ["up"];
+
+/// The expressions of the rules: what stands after `expr:`, on its line or indented below it.
+fn expressions_of_rules() -> Vec<String> {
+    let text = shipped("rules.yml").expect("the rules ship");
+    let mut expressions: Vec<String> = Vec::new();
+    let mut indent = None;
+    for line in text.lines() {
+        let depth = line.len() - line.trim_start().len();
+        if let Some(rest) = line.trim_start().strip_prefix("expr:") {
+            expressions.push(rest.trim_start_matches([' ', '|']).to_owned());
+            indent = Some(depth);
+        } else if indent.is_some_and(|indent| depth > indent) {
+            let last = expressions.last_mut().expect("an expression has begun");
+            last.push(' ');
+            last.push_str(line.trim());
+        } else {
+            indent = None;
+        }
+    }
+    expressions
+}
+
+fn expressions_of_dashboard() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/grafana/springtide.json");
+    let dashboard: Value =
+        serde_json::from_str(&std::fs::read_to_string(path).expect("the dashboard ships")).expect("JSON");
+    let panels = dashboard["panels"].as_array().into_iter().flatten();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    targets.map(|target| target["expr"].as_str().expect("an expression").to_owned()).collect()
+}
+
+/// What an expression of Prometheus names: metrics with the labels that are matched, and labels that are grouped by.
+#[derive(Debug, Default, PartialEq)]
+struct Named {
+    metrics: Vec<(String, Vec<String>)>,
+    groups: BTreeSet<String>,
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+fn named(expression: &str) -> Named {
+    let mut named = Named::default();
+    let mut rest = expression;
+    while let Some(at) = rest.find(is_name) {
+        rest = &rest[at..];
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        if matches!(word, "by" | "on" | "without" | "ignoring") {
+            let inner = after.trim_start().strip_prefix('(').and_then(|text| text.split_once(')'));
+            let (labels, after) = inner.unwrap_or_else(|| panic!("{word} what? {expression}"));
+            named.groups.extend(labels.split(',').map(|label| label.trim().to_owned()));
+            rest = after;
+        } else if word.starts_with("springtide_") || OWN.contains(&word) {
+            let mut labels = Vec::new();
+            if let Some(matchers) = after.strip_prefix('{') {
+                let (matchers, after) = matchers.split_once('}').expect("a brace is closed");
+                // No value of ours holds a comma.
+                labels.extend(
+                    matchers.split(',').map(|one| one.trim().chars().take_while(|c| is_name(*c)).collect()),
+                );
+                rest = after;
+            }
+            named.metrics.push((word.to_owned(), labels));
+        }
+    }
+    named
+}
+
+/// What is wrong with an expression.
+fn faults(expression: &str, known: &[Described]) -> Vec<String> {
+    let named = named(expression);
+    let mut faults = Vec::new();
+    let mut grouped: BTreeSet<&str> = ADDED.into();
+    if named.metrics.is_empty() {
+        faults.push("names no metric".to_owned());
+    }
+    for (name, labels) in &named.metrics {
+        if OWN.contains(&name.as_str()) {
+            continue;
+        }
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        let found = known.iter().find(|metric| metric.name == *name || Some(metric.name.as_str()) == base);
+        let Some(found) = found else {
+            faults.push(format!("there is no {name}"));
+            continue;
+        };
+        grouped.extend(found.labels.iter().map(String::as_str));
+        let unknown = |label: &&String| !found.labels.contains(label) && !ADDED.contains(&label.as_str());
+        faults.extend(labels.iter().filter(unknown).map(|label| format!("{name} has no label {label}")));
+    }
+    let unknown = named.groups.iter().filter(|label| !grouped.contains(label.as_str()));
+    faults.extend(unknown.map(|label| format!("nothing has the label {label}")));
+    faults
+}
+
+#[test]
+fn rules_and_dashboard_name_what_there_is() {
+    let known = Metrics::default().described().to_vec();
+    let (rules, dashboard) = (expressions_of_rules(), expressions_of_dashboard());
+    assert!(rules.len() >= 9 && dashboard.len() >= 20, "they were not read");
+    for expression in rules.iter().chain(&dashboard) {
+        assert_eq!(faults(expression, &known), Vec::<String>::new(), "{expression}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_found() {
+    let known = Metrics::default().described().to_vec();
+    let check = |expression: &str| faults(expression, &known).join("; ");
+    assert_eq!(check("max(springtide_leaders) < 1"), "there is no springtide_leaders");
+    assert_eq!(check("springtide_nodes{status=\"lost\"} > 0"), "springtide_nodes has no label status");
+    assert_eq!(check("sum by (pool) (springtide_nodes)"), "nothing has the label pool");
+    assert_eq!(check("vector(1)"), "names no metric");
+    assert_eq!(check("sum by (le) (rate(springtide_task_wait_seconds_bucket{priority=\"high\"}[5m]))"), "");
+}
+
+#[test]
+fn every_rule_is_tested_to_fire() {
+    let tests = shipped("rules.test.yml").unwrap();
+    let rules = shipped("rules.yml").unwrap();
+    let names: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(names.len() >= 9);
+    for name in names {
+        let mut tried =
+            tests.split("alertname: ").skip(1).filter(|test| test.starts_with(&format!("{name}\n")));
+        assert!(tried.any(|test| test.contains("exp_labels")), "no test makes {name} fire");
+    }
+}
+
+/// What was posted, with the header that says who posts.
+type Posted = Arc<Mutex<Vec<(String, Value)>>>;
+
+async fn webhook() -> (String, Posted) {
+    let posted = Posted::default();
+    let take = async |State(posted): State<Posted>, headers: HeaderMap, body: String| {
+        let who = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        posted
+            .lock()
+            .expect("nobody panics with it")
+            .push((who.to_owned(), serde_json::from_str(&body).unwrap_or_default()));
+    };
+    let router = Router::new().route("/v1/alerts", post(take)).with_state(Arc::clone(&posted));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/v1/alerts", listener.local_addr().expect("it is bound"));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, posted)
+}
+
+/// The label of an alert that was posted with this status.
+fn label(posted: &Posted, status: &str, name: &str) -> Option<String> {
+    let posted = posted.lock().expect("nobody panics with it");
+    let alerts = posted.iter().flat_map(|(_, body)| body["alerts"].as_array().into_iter().flatten());
+    let mut found = alerts.filter(|alert| alert["status"] == status);
+    Some(found.next()?["labels"][name].as_str()?.to_owned())
+}
+
+#[tokio::test]
+async fn a_task_that_waits_too_long_is_told_to_the_autoscaler() {
+    let Some(broker) = RabbitMq::fresh(Version::Installed).unwrap() else { return };
+    // What is in a queue does not wait in the store any more.
+    let settings = [("control_plane.queue_cap", "1")];
+    let mut cluster = Cluster::start(ClusterOptions::new(&broker.url, "sqlite:", &settings)).unwrap();
+    let (url, posted) = webhook().await;
+    let server = cluster.client.server().clone();
+    let address = format!("{}:{}", server.host_str().unwrap(), server.port().unwrap());
+    let watched = Watched {
+        targets: &[("springtide-control-plane", &address)],
+        webhook: (&url, "a-token"),
+        rules: &[("}) > 120", "}) > 1")],
+    };
+    let Some(monitoring) = Monitoring::start(&watched).await.unwrap() else { return };
+    let scraped = async || Ok(monitoring.value("springtide_leader").await? == Some(1.0));
+    wait::until("a scrape", LIMIT, scraped).await.unwrap();
+
+    // There is no node.
+    let inputs = Some(vec![json!({}); 4]);
+    let job = SubmitJob { model: "echo".into(), inputs, priority: Priority::High, ..SubmitJob::default() };
+    let job = cluster.submit(&job).await.unwrap().id;
+    let fired = async || Ok(label(&posted, "firing", "alertname").is_some());
+    wait::until("the alert", LIMIT, fired).await.unwrap();
+    assert_eq!(label(&posted, "firing", "alertname").as_deref(), Some("SpringtideBacklogOld"));
+    assert_eq!(label(&posted, "firing", "springtide_action").as_deref(), Some("scale_up"));
+    assert_eq!(label(&posted, "firing", "springtide_pool").as_deref(), Some("cpu"));
+    let all_signed =
+        posted.lock().unwrap().iter().all(|(who, body)| who == "Bearer a-token" && body["version"] == "4");
+    assert!(all_signed);
+
+    cluster.start_agent(&AgentOptions::slots(2)).unwrap();
+    cluster.wait_for_end(job, LIMIT).await.unwrap();
+    let resolved = async || Ok(label(&posted, "resolved", "alertname").is_some());
+    wait::until("the end of the alert", LIMIT, resolved).await.unwrap();
+}
