@@ -15,6 +15,8 @@ fn main() {
         std::process::exit(1);
     }
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    // As `cargo xtask package` lays it out.
+    println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../libtorch/lib");
     println!("cargo:rustc-env=SPRINGTIDE_LIBTORCH_VERSION={}", version(&libtorch));
 }
 

@@ -5,6 +5,7 @@ mod chaos;
 mod demo;
 mod fuzz;
 mod lint;
+mod package;
 mod services;
 mod setup;
 mod simulation;
@@ -31,6 +32,8 @@ enum Command {
     Test(test::Args),
     /// Format, import rules, dependencies, infrastructure, clippy, documentation
     Lint(lint::Args),
+    /// Make the archives that machines start from
+    Package(package::Args),
     /// Run a benchmark
     Bench(bench::Args),
     /// Run a cluster under load and random faults, and see whether every job still ends once
@@ -51,6 +54,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args),
             Command::Test(args) => test::run(&args),
             Command::Lint(args) => lint::run(&args),
+            Command::Package(args) => package::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Chaos(args) => chaos::run(&args),
             Command::Simulation(args) => simulation::run(&args),

@@ -63,8 +63,17 @@ fn files(binaries: &[&Path]) -> Result<BTreeMap<PathBuf, PathBuf>> {
     Ok(files)
 }
 
-/// The libraries that `ldd` names, each with its place in an image: where the loader looks by itself.
-fn libraries(said: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
+/// The libraries that `ldd` names and that are not the system's.
+pub(crate) fn foreign_libraries(said: &str) -> Result<Vec<PathBuf>> {
+    Ok(named(said)?.into_iter().filter(|path| !is_systems(path)).collect())
+}
+
+fn is_systems(library: &Path) -> bool {
+    ["/lib", "/usr/lib", "/lib64", "/usr/lib64"].iter().any(|dir| library.starts_with(dir))
+}
+
+/// The libraries that `ldd` names, by their paths.
+fn named(said: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for line in said.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -75,13 +84,16 @@ fn libraries(said: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
             _ => {}
         }
     }
+    Ok(found)
+}
+
+/// The libraries that `ldd` names, each with its place in an image: where the loader looks by itself.
+fn libraries(said: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let found = named(said)?;
     let usual = found.iter().find(|path| path.file_name().is_some_and(|name| name == "libc.so.6"));
     let usual = usual.and_then(|path| path.parent()).map(Path::to_path_buf);
-    let system = ["/lib", "/usr/lib", "/lib64", "/usr/lib64"];
     let place = |path: PathBuf| match (&usual, path.file_name()) {
-        (Some(usual), Some(name)) if !system.iter().any(|dir| path.starts_with(dir)) => {
-            (usual.join(name), path)
-        }
+        (Some(usual), Some(name)) if !is_systems(&path) => (usual.join(name), path),
         _ => (path.clone(), path),
     };
     Ok(found.into_iter().map(place).collect())
