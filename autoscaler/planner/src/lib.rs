@@ -25,6 +25,7 @@ mod plan;
 mod planning;
 mod policy;
 mod snapshot;
+mod strategy;
 
 pub use memory::Memory;
 pub use offer::{InvalidOffer, Market, OfferKey};

@@ -2,14 +2,24 @@
 //!
 //! Nothing in it is needed for safety. When it is lost, estimates start again and pauses are forgotten once.
 
-use std::collections::BTreeMap;
+mod arrivals;
+mod avoidance;
+mod boots;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use springtide_core::{LaneName, Timestamp};
+use springtide_core::{LaneName, NodeId, Timestamp};
 
 use crate::offer::OfferKey;
+use crate::policy::Policy;
+use crate::snapshot::Snapshot;
 
-/// What the planner remembers between two plans. Its size is bounded by the policy's.
+pub(crate) use arrivals::LaneMemory;
+pub(crate) use avoidance::Avoidance;
+pub(crate) use boots::Boots;
+
+/// What the planner remembers between two plans. Its size is bounded by the policy's and the number of nodes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
@@ -23,29 +33,47 @@ pub struct Memory {
     pub(crate) avoided: BTreeMap<OfferKey, Avoidance>,
 }
 
-/// Of a lane: what arrives.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct LaneMemory {
-    /// Where the counter of arrivals stood.
-    pub(crate) arrived: u64,
-}
-
 /// Of a pool: boot times, and when it last changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct PoolMemory {
-    /// When nodes were last asked for.
+    /// When nodes were last asked for, or undrained.
     pub(crate) up_at: Option<Timestamp>,
-    /// When nodes were last drained.
-    pub(crate) down_at: Option<Timestamp>,
+    /// Boot times.
+    pub(crate) boots: Boots,
+    /// Nodes that the planner drained as surplus: these it may undrain.
+    pub(crate) drained: BTreeSet<NodeId>,
+    /// Of `queue_length` and `target_value`: the number of nodes that stands.
+    pub(crate) count: Option<u32>,
+    /// Of `queue_length` and `target_value`: when that was looked at last.
+    pub(crate) looked_at: Option<Timestamp>,
+    /// Of `target_value`: when it was changed last.
+    pub(crate) changed_at: Option<Timestamp>,
+    /// Of `queue_length`: the queue's length and when it was read.
+    pub(crate) polled: Option<(Timestamp, u64)>,
+    /// Of `queue_length`: what was recommended within the stabilisation window.
+    pub(crate) recommended: VecDeque<(Timestamp, u32)>,
 }
 
-/// Of an offer that could not be had.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Avoidance {
-    /// How often in a row.
-    pub(crate) failures: u32,
-    /// Until when it is avoided.
-    pub(crate) until: Timestamp,
+impl Memory {
+    /// Takes in a snapshot. One that was taken in before changes nothing.
+    pub(crate) fn note(&mut self, snapshot: &Snapshot, policy: &Policy) {
+        if self.seen.is_some_and(|seen| snapshot.at <= seen) {
+            return;
+        }
+        for demand in &snapshot.lanes {
+            self.lanes.entry(demand.lane.clone()).or_default().note(demand, self.seen, snapshot.at);
+        }
+        for state in &snapshot.pools {
+            let pool = self.pools.entry(state.name.clone()).or_default();
+            pool.boots.note(&state.nodes, self.seen);
+            if !pool.drained.is_empty() {
+                let present: BTreeSet<&NodeId> = state.nodes.iter().map(|node| &node.id).collect();
+                pool.drained.retain(|id| present.contains(id));
+            }
+        }
+        self.pools.retain(|name, _| policy.pools.iter().any(|pool| &pool.name == name));
+        self.note_offers(&snapshot.observations, policy);
+        self.seen = Some(snapshot.at);
+    }
 }

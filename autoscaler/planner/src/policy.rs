@@ -92,7 +92,7 @@ pub struct Pool {
     /// Where that doubling ends.
     #[serde(with = "duration")]
     pub avoid_max: Duration,
-    /// Largest share of the pool's nodes on the spot market, 0 to 1.
+    /// Largest share on the spot market of the nodes that the pool should have, 0 to 1.
     pub spot_share: f64,
 }
 

@@ -64,6 +64,8 @@ pub enum Command {
     Models(command::models::Arguments),
     /// Make, list and revoke the tokens that requests need
     Tokens(command::tokens::Arguments),
+    /// Try policies of the autoscaler on a trace: what they would have cost, how long tasks would have waited
+    Simulate(Box<command::simulate::Arguments>),
     /// Show the configuration
     Config(command::config::Arguments),
     /// Be a worker that sleeps, fails and crashes on request; started by the node

@@ -6,6 +6,7 @@ pub mod jobs;
 pub mod models;
 pub mod nodes;
 pub mod retry;
+pub mod simulate;
 pub mod submit;
 pub mod tokens;
 pub mod up;
@@ -28,6 +29,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Nodes(arguments) => nodes::run(arguments, &context).await,
         Command::Models(arguments) => models::run(arguments, &context).await,
         Command::Tokens(arguments) => tokens::run(arguments, &context).await,
+        Command::Simulate(arguments) => simulate::run(*arguments, &context).await,
         Command::Config(arguments) => config::run(arguments),
         Command::EchoWorker(_) | Command::NodeAgent(_) => {
             unreachable!("it was started instead, without this runtime")

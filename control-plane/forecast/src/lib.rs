@@ -5,6 +5,7 @@
 //! prediction is never a number alone. Pure: it learns from what it is told, and says what it knows.
 
 mod distribution;
+mod normal;
 mod runtime;
 
 pub use distribution::Distribution;

@@ -23,9 +23,10 @@ pub enum Strategy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Predictive {
-    /// How much dearer it may get to keep the target wait: 0 plans for the mean, 1 for the 84th percentile.
+    /// Standard deviations of the unfinished work that are planned for beyond those that the target wait needs as a rule:
+    /// above 0 it gets dearer and waits get shorter.
     pub caution: f64,
-    /// An idle node is kept as long as it is expected to save so much of a boot; 1 is the break-even point.
+    /// How far is looked ahead before an idle node is drained; 1 is what costs least as a rule.
     pub patience: f64,
     /// Whether the same time of earlier days counts in what is expected to arrive.
     pub time_of_day: bool,
@@ -33,7 +34,7 @@ pub struct Predictive {
 
 impl Default for Predictive {
     fn default() -> Self {
-        Self { caution: 1.0, patience: 1.0, time_of_day: true }
+        Self { caution: 0.0, patience: 1.0, time_of_day: true }
     }
 }
 

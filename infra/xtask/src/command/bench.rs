@@ -31,6 +31,8 @@ enum Benchmark {
     Recovery,
     /// A leader that is killed or frozen: how soon the other control plane goes on
     Failover,
+    /// What policies of the autoscaler cost on a real trace, with spot machines, and how fast planner and simulator are
+    Simulate,
 }
 
 impl Benchmark {
@@ -42,6 +44,7 @@ impl Benchmark {
             Self::Cancel => "bench-cancel",
             Self::Recovery => "bench-recovery",
             Self::Failover => "bench-failover",
+            Self::Simulate => "bench-simulate",
         }
     }
 
@@ -50,12 +53,26 @@ impl Benchmark {
             Self::Queue | Self::Cancel => &[Service::Rabbitmq],
             Self::Failover => &[Service::Rabbitmq, Service::Postgres],
             // A broker that is killed is the benchmark's own.
-            Self::Infer | Self::Submit | Self::Recovery => &[],
+            Self::Infer | Self::Submit | Self::Recovery | Self::Simulate => &[],
         }
     }
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if matches!(args.name, Benchmark::Simulate) {
+        // It is an example of the simulator's crate: pure, and built without all the rest.
+        let program = Benchmark::Simulate.program();
+        process::run(workspace::cargo().args([
+            "build",
+            "--release",
+            "-p",
+            "springtide-simulator",
+            "--example",
+            program,
+        ]))?;
+        let path = workspace::target_dir().join("release/examples").join(program);
+        return process::run(workspace::command(path).args(&args.arguments));
+    }
     if matches!(args.name, Benchmark::Infer | Benchmark::Cancel) {
         setup::ensure(setup::Extent::Runtime)?;
         let worker = ["-p", "springtide-torch-worker", "--bins", "--example", "bare_loop"];

@@ -1,0 +1,221 @@
+//! Slots from predicted work.
+//!
+//! For each priority, the work that will be unfinished one reaction time from now is what waits, what remains of what runs
+//! and what is expected to arrive, less what the slots will have done until then. As a random number it has a mean `m` and a
+//! deviation `σ`. A task that arrives then waits for (unfinished − slots × residual) / slots, so that the wait stays below
+//! its target with the probability of `z` while
+//!
+//! ```text
+//!     slots ≥ (m + z σ − capacity until then) / (target wait + residual)
+//! ```
+//!
+//! where the residual is the mean rest of a running task, E[S²] / 2E[S]. Below that number machines are launched. Idle ones
+//! are drained above a second one, with a larger `z` and a longer horizon: a machine that will soon be needed is cheaper
+//! to keep than to boot. `z` grows with the load: a spare costs the same at night, but there are few tasks whose wait it
+//! shortens, and 95 % are counted over all tasks (the critical ratio of the newsvendor problem).
+
+use springtide_core::Priority;
+
+use super::{Band, View};
+use crate::memory::{LaneMemory, PoolMemory};
+use crate::planning::Class;
+
+/// A parameter that depends on the target wait: its value at [`REFERENCE`], and its slope over the logarithm.
+struct Tuned(f64, f64);
+
+/// Target wait for which the first values hold, in s.
+const REFERENCE: f64 = 40.0;
+/// Load, in slots, at which `z` has its first value: e².
+const LOG_LOAD: f64 = 2.0;
+/// Loads below this are not told apart.
+const LEAST_LOAD: f64 = 0.3;
+
+// Chosen together, by an evolution strategy, on 20 copies of the first ten days of `GenTD26`, for target waits from 6 s to
+// 120 s at once; `cargo xtask bench simulate` reports on the days after.
+/// `z` for a launch, and by how much it grows with the logarithm of the load.
+const Z_UP: Tuned = Tuned(0.742, 0.116);
+const Z_UP_LOAD: Tuned = Tuned(0.608, 0.175);
+/// `z` for a drain, likewise.
+const Z_DOWN: Tuned = Tuned(2.843, -0.485);
+const Z_DOWN_LOAD: Tuned = Tuned(-0.179, 0.162);
+/// Horizons, in boot times.
+const UP_HORIZON: f64 = 0.74;
+const DOWN_HORIZON: f64 = 1.34;
+/// No machine is drained below this part of the load.
+const LEAST_UTILISATION: f64 = 0.576;
+/// Part of a machine from which one more is launched, or kept.
+const ROUND_UP: f64 = 0.615;
+const ROUND_DOWN: f64 = 0.224;
+/// How much the growth that is usual at this time of the day counts.
+const USUAL: f64 = 0.465;
+/// Variance beyond what is known, in squared runtimes: a task's own.
+const OWN: f64 = 0.2;
+/// A machine that is late may come at any moment: it is expected in so many seconds.
+const SOON: f64 = 5.0;
+
+impl Tuned {
+    fn at(&self, target: f64) -> f64 {
+        self.0 + self.1 * (target / REFERENCE).ln()
+    }
+}
+
+/// Random work: mean and variance, in s of a slot.
+#[derive(Clone, Copy)]
+struct Random {
+    mean: f64,
+    variance: f64,
+}
+
+/// What one priority needs.
+struct Needs<'a> {
+    view: &'a View<'a>,
+    lane: Option<&'a LaneMemory>,
+    priority: Priority,
+    class: Class,
+    /// Target wait, in s.
+    target: f64,
+    /// Mean, variance and mean residual of a task's seconds.
+    mean: f64,
+    variance: f64,
+    residual: f64,
+    boot: f64,
+}
+
+pub(super) fn band(view: &View, memory: &PoolMemory, lane: Option<&LaneMemory>) -> Band {
+    let (mean, square) = view.work.runtime;
+    let boot = memory.boots.median(view.pool.boot_time);
+    let have = view.have();
+    let mut band = Band { low: 0.0, high: 0.0, reason: String::new() };
+    for (priority, class) in Priority::ALL.into_iter().zip(view.work.classes) {
+        let needs = Needs {
+            view,
+            lane,
+            priority,
+            class,
+            target: view.pool.target_wait.of(priority).as_secs_f64(),
+            mean,
+            variance: (square - mean * mean).max(1e-6),
+            residual: square / (2.0 * mean),
+            boot,
+        };
+        let (low, high) = needs.slots(have);
+        if low > band.low || band.reason.is_empty() {
+            band.reason = needs.reason();
+        }
+        band.low = band.low.max(low);
+        band.high = band.high.max(high);
+    }
+    let due = due(view, boot);
+    if due > band.low {
+        (band.low, band.reason) = (due, format!("{}; deadlines need {due:.0} slots", band.reason));
+    }
+    band.high = band.high.max(band.low);
+    band
+}
+
+impl Needs<'_> {
+    /// Fewest and most slots.
+    fn slots(&self, have: f64) -> (f64, f64) {
+        let unit = self.view.unit;
+        let up = UP_HORIZON * self.boot;
+        let rate = self.rate(up);
+        let load = (rate * self.mean + LEAST_LOAD).ln() - LOG_LOAD;
+        let caution = self.view.pool.predictive.caution;
+        let z_up = Z_UP.at(self.target) + Z_UP_LOAD.at(self.target) * load + caution;
+        let z_down = Z_DOWN.at(self.target) + Z_DOWN_LOAD.at(self.target) * load + caution;
+        let each = self.target + self.residual;
+
+        let coming = self.unfinished(rate, up);
+        let wanted = (coming.mean + z_up * coming.variance.sqrt() - self.capacity(up)) / each;
+        let mut more = ((wanted - have) / unit + ROUND_UP).floor().max(0.0) * unit;
+        if have == 0.0 && self.class.tasks > 0 {
+            more = more.max(unit);
+        }
+
+        let down = DOWN_HORIZON * self.boot * self.view.pool.predictive.patience;
+        let steady = self.lane.map_or(0.0, |lane| lane.steady_rate(self.priority));
+        let later = self.unfinished(steady, down);
+        let kept = (later.mean + z_down * later.variance.sqrt()) / (down + each);
+        let kept = kept.max(LEAST_UTILISATION * steady.max(rate) * self.mean);
+        let high = (kept / unit + ROUND_DOWN).floor() * unit;
+        // What is drained does no work until then: the launch rule must not answer with a launch.
+        let spare = (have - wanted + (1.0 - ROUND_UP) * unit - 1e-6).max(0.0) / (1.0 + up / each);
+        let high = high.max(have - (spare / unit).floor() * unit);
+        // The last machine stays while anything waits: without it the launch rule would want one.
+        let high = if self.class.tasks > 0 { high.max(unit.min(have)) } else { high };
+        let low = if more > 0.0 { have + more } else { high.min(have) };
+        (low, high)
+    }
+
+    /// Tasks a second that are expected within so many seconds.
+    fn rate(&self, horizon: f64) -> f64 {
+        let Some(lane) = self.lane else { return 0.0 };
+        let growth = if self.view.pool.predictive.time_of_day {
+            USUAL * lane.usual_growth(self.view.now, horizon) * lane.share(self.priority)
+        } else {
+            0.0
+        };
+        lane.rate(self.priority) + growth
+    }
+
+    /// Work that is there, and that arrives within so many seconds.
+    fn unfinished(&self, rate: f64, horizon: f64) -> Random {
+        let (waiting, running) = (self.class.seconds, self.view.work.remaining);
+        let tasks = rate * horizon;
+        let overdispersion = self.lane.map_or(1.0, |lane| lane.overdispersion(horizon));
+        let squared = self.mean * self.mean;
+        Random {
+            mean: waiting.mean + running.mean + tasks * self.mean,
+            variance: waiting.variance
+                + running.variance
+                + tasks * (overdispersion * squared + self.variance)
+                + OWN * squared,
+        }
+    }
+
+    /// What the slots of the lane do until then.
+    fn capacity(&self, horizon: f64) -> f64 {
+        let fleet = self.view.fleet;
+        let coming = fleet.coming.iter().map(|coming| {
+            let ready_in = (self.boot - coming.age).max(SOON);
+            coming.slots * (horizon - ready_in).max(0.0)
+        });
+        (fleet.active_slots + self.view.others) * horizon + coming.sum::<f64>()
+    }
+
+    fn reason(&self) -> String {
+        let rate = self.rate(UP_HORIZON * self.boot);
+        format!(
+            "{} waiting ({:.0} s), {} running ({:.0} s left), {:.1} tasks/min expected at {:.0} s each; target wait {:.0} s ({})",
+            self.class.tasks,
+            self.class.seconds.mean,
+            self.view.work.running,
+            self.view.work.remaining.mean,
+            rate * 60.0,
+            self.mean,
+            self.target,
+            self.priority.as_str(),
+        )
+    }
+}
+
+/// Slots that the deadlines need: what of the work can't be done in time by what is there, spread over the time that
+/// a new machine would have.
+fn due(view: &View, boot: f64) -> f64 {
+    let have = view.have();
+    let mut needed: f64 = 0.0;
+    for due in &view.work.deadlines {
+        let left = due.by.since(view.now).as_secs_f64();
+        let predicted = due.load.mean_s + due.load.variance_s2.max(0.0).sqrt();
+        let coming =
+            view.fleet.coming.iter().map(|one| one.slots * (left - (boot - one.age).max(SOON)).max(0.0));
+        let done = (view.fleet.active_slots + view.others) * left + coming.sum::<f64>();
+        let short = predicted - done;
+        let useful = left - boot;
+        // One that comes after the deadline mends nothing.
+        if short > 0.0 && useful > 0.0 {
+            needed = needed.max(have + (short / useful).ceil().min(due.load.tasks as f64));
+        }
+    }
+    needed
+}

@@ -1,0 +1,189 @@
+//! What the planner does in situations that matter, as `explain` shows it.
+
+use springtide_core::node::NodeState;
+use springtide_planner::{Due, Observation, Override, Schedule, Strategy, plan};
+
+use crate::setting::{execute, node, offer, policy, predicted, run, seconds, snapshot, start};
+
+fn drained() -> NodeState {
+    NodeState::Draining { until: start() + seconds(60), reason: "surplus".into() }
+}
+
+#[test]
+fn from_zero_the_cheapest_machines_are_launched() {
+    let plan = plan(&snapshot(Vec::new(), 40), &policy(Strategy::Predictive), start());
+    insta::assert_snapshot!(plan);
+}
+
+#[test]
+fn nothing_to_do_means_nothing_is_kept() {
+    let policy = policy(Strategy::Predictive);
+    let spot = &policy.pools[0].offers[0];
+    let on_demand = &policy.pools[0].offers[1];
+    let mut warm = node(3, NodeState::Active, spot);
+    warm.models = vec!["shapes@1".parse().unwrap()];
+    let nodes = vec![node(1, NodeState::Active, spot), node(2, NodeState::Active, on_demand), warm];
+    let mut snapshot = snapshot(nodes, 0);
+    let first = plan(&snapshot, &policy, start());
+    insta::assert_snapshot!(first);
+    execute(&mut snapshot, &first, start());
+    for node in &mut snapshot.pools[0].nodes {
+        node.state = NodeState::Empty;
+    }
+    snapshot.at = start() + seconds(1);
+    insta::assert_snapshot!(plan(&snapshot, &policy, snapshot.at));
+    // Work that comes before they are gone brings them back.
+    snapshot.lanes[0].priorities[0].waiting = predicted(30, 27.0);
+    insta::assert_snapshot!(plan(&snapshot, &policy, snapshot.at));
+}
+
+#[test]
+fn a_node_that_somebody_else_drained_stays_drained() {
+    let policy = policy(Strategy::Predictive);
+    let snapshot = snapshot(vec![node(1, drained(), &policy.pools[0].offers[0])], 1);
+    insta::assert_snapshot!(plan(&snapshot, &policy, start()));
+}
+
+#[test]
+fn what_is_on_its_way_counts() {
+    let policy = policy(Strategy::Predictive);
+    let mut snapshot = snapshot(Vec::new(), 12);
+    let first = plan(&snapshot, &policy, start());
+    execute(&mut snapshot, &first, start());
+    snapshot.at = start() + seconds(5);
+    insta::assert_snapshot!(plan(&snapshot, &policy, snapshot.at));
+}
+
+#[test]
+fn what_could_not_be_had_is_avoided_for_a_while_that_grows() {
+    let policy = policy(Strategy::Predictive);
+    let spot = policy.pools[0].offers[0].key();
+    let mut snapshot = snapshot(Vec::new(), 4);
+    snapshot.observations = vec![Observation::NoCapacity { offer: spot.clone(), at: start() }];
+    let first = plan(&snapshot, &policy, start());
+    insta::assert_snapshot!(first);
+    // The first time for a minute, the second time for two.
+    snapshot.memory = first.memory;
+    let offers = |snapshot: &springtide_planner::Snapshot| {
+        plan(snapshot, &policy, snapshot.at).actions.iter().map(ToString::to_string).collect::<String>()
+    };
+    snapshot.at = start() + seconds(61);
+    assert!(offers(&snapshot).contains("g5/a/spot"));
+    snapshot.observations = vec![Observation::NoCapacity { offer: spot, at: start() + seconds(61) }];
+    snapshot.at = start() + seconds(62);
+    snapshot.memory = plan(&snapshot, &policy, snapshot.at).memory;
+    snapshot.pools[0].launches.clear();
+    snapshot.at = start() + seconds(61 + 119);
+    assert!(!offers(&snapshot).contains("g5/a/spot"));
+    snapshot.at = start() + seconds(61 + 121);
+    assert!(offers(&snapshot).contains("g5/a/spot"));
+}
+
+#[test]
+fn limits_hold_and_are_named() {
+    let mut policy = policy(Strategy::Predictive);
+    policy.pools[0].max = 3;
+    insta::assert_snapshot!(plan(&snapshot(Vec::new(), 400), &policy, start()));
+    policy.pools[0].max = 20;
+    policy.pools[0].spot_share = 0.5;
+    policy.budget_per_hour = 3.0;
+    insta::assert_snapshot!(plan(&snapshot(Vec::new(), 400), &policy, start()));
+}
+
+#[test]
+fn floors_spares_and_schedules() {
+    let mut policy = policy(Strategy::Predictive);
+    policy.pools[0].warm_spares = 1;
+    let noon = Schedule { min: Some(2), ..toml::from_str("from = \"11:00\"\nuntil = \"13:00\"").unwrap() };
+    policy.pools[0].schedules = vec![noon];
+    insta::assert_snapshot!(plan(&snapshot(Vec::new(), 0), &policy, start()));
+    let mut snapshot = snapshot(Vec::new(), 0);
+    let until = start() + seconds(60);
+    snapshot.pools[0].overrides = vec![Override::Floor { nodes: 5, until, reason: "BacklogTooOld".into() }];
+    insta::assert_snapshot!(plan(&snapshot, &policy, start()));
+    snapshot.pools[0].overrides.push(Override::Freeze { until, reason: "maintenance".into() });
+    insta::assert_snapshot!(plan(&snapshot, &policy, start()));
+}
+
+#[test]
+fn what_the_provider_takes_is_drained_and_replaced() {
+    let policy = policy(Strategy::Predictive);
+    let spot = &policy.pools[0].offers[0];
+    let mut nodes: Vec<_> = (1..=3).map(|number| node(number, NodeState::Active, spot)).collect();
+    for node in &mut nodes {
+        node.runs = vec![run(5)];
+    }
+    nodes[0].doomed_at = Some(start() + seconds(120));
+    nodes.push(node(4, NodeState::Lost, spot));
+    let mut late = node(5, NodeState::Launching, spot);
+    late.launched_at = start() - seconds(901);
+    nodes.push(late);
+    let mut overdue = node(6, NodeState::Draining { until: start(), reason: String::new() }, spot);
+    overdue.runs = vec![run(500)];
+    nodes.push(overdue);
+    insta::assert_snapshot!(plan(&snapshot(nodes, 60), &policy, start()));
+}
+
+#[test]
+fn an_old_snapshot_gives_nothing_back() {
+    let policy = policy(Strategy::Predictive);
+    let spot = &policy.pools[0].offers[0];
+    let nodes = vec![node(1, NodeState::Active, spot), node(2, NodeState::Empty, spot)];
+    let mut snapshot = snapshot(nodes, 0);
+    insta::assert_snapshot!(plan(&snapshot, &policy, start() + seconds(31)));
+    snapshot.pools.clear();
+    insta::assert_snapshot!(plan(&snapshot, &policy, start()));
+}
+
+#[test]
+fn a_deadline_brings_machines() {
+    let policy = policy(Strategy::Predictive);
+    let spot = &policy.pools[0].offers[0];
+    let mut busy = node(1, NodeState::Active, spot);
+    busy.runs = vec![run(5)];
+    let mut snapshot = snapshot(vec![busy], 2);
+    snapshot.lanes[0].deadlines = vec![Due { by: start() + seconds(300), load: predicted(40, 27.0) }];
+    insta::assert_snapshot!(plan(&snapshot, &policy, start()));
+}
+
+#[test]
+fn queue_length_goes_up_by_double_or_four_and_down_after_five_minutes() {
+    let mut policy = policy(Strategy::QueueLength);
+    policy.pools[0].offers = vec![offer("g5/a/on_demand", 1, 1.0)];
+    policy.pools[0].reversal_pause = seconds(0);
+    let mut snapshot = snapshot(Vec::new(), 30);
+    let mut counts = Vec::new();
+    for at in 0..60 {
+        let now = start() + seconds(at * 15);
+        snapshot.at = now;
+        let waiting = if at < 8 { 30 } else { 0 };
+        snapshot.lanes[0].priorities[0].waiting = predicted(waiting, 27.0);
+        let plan = plan(&snapshot, &policy, now);
+        execute(&mut snapshot, &plan, now);
+        let pool = &mut snapshot.pools[0];
+        // Machines are there at once, and empty ones go at once.
+        for launch in pool.launches.drain(..) {
+            for number in 0..launch.missing {
+                let id = (at * 100) as u32 + number;
+                pool.nodes.push(node(id, NodeState::Active, &policy.pools[0].offers[0]));
+            }
+        }
+        pool.nodes.retain(|node| node.state == NodeState::Active);
+        counts.push(pool.nodes.len());
+    }
+    counts.dedup();
+    insta::assert_debug_snapshot!(counts);
+}
+
+#[test]
+fn target_value_rests_after_a_change() {
+    let mut policy = policy(Strategy::TargetValue);
+    policy.pools[0].offers = vec![offer("g5/a/on_demand", 1, 1.0)];
+    let mut snapshot = snapshot(Vec::new(), 10);
+    let first = plan(&snapshot, &policy, start());
+    insta::assert_snapshot!(first);
+    execute(&mut snapshot, &first, start());
+    snapshot.at = start() + seconds(100);
+    snapshot.lanes[0].priorities[0].waiting = predicted(100, 27.0);
+    insta::assert_snapshot!(plan(&snapshot, &policy, snapshot.at));
+}
