@@ -22,6 +22,9 @@ pub(super) fn available<'a>(pool: &'a Pool, memory: &Memory, now: Timestamp) -> 
 
 /// How many more spot machines there may be when `more` are added in all.
 pub(super) fn spot_room(pool: &Pool, counted: u32, spot: u32, more: u32) -> u32 {
+    if pool.spot_share >= 1.0 {
+        return u32::MAX;
+    }
     let share = f64::from(counted.saturating_add(more)) * pool.spot_share;
     // A share of 0.7 of ten is seven, whatever the last bit of the product is.
     ((share + 1e-9).floor() as u32).saturating_sub(spot)

@@ -137,14 +137,17 @@ impl Needs<'_> {
         let later = self.unfinished(steady, down);
         let kept = (later.mean + z_down * later.variance.sqrt()) / (down + each);
         let kept = kept.max(LEAST_UTILISATION * steady.max(rate) * self.mean);
-        let high = (kept / unit + ROUND_DOWN).floor() * unit;
+        let kept = (kept / unit + ROUND_DOWN).floor() * unit;
         // What is drained does no work until then: the launch rule must not answer with a launch.
         let spare = (have - wanted + (1.0 - ROUND_UP) * unit - 1e-6).max(0.0) / (1.0 + up / each);
-        let high = high.max(have - (spare / unit).floor() * unit);
+        let high = kept.max(have - spare);
         // The last machine stays while anything waits: without it the launch rule would want one.
         let high = if self.class.tasks > 0 { high.max(unit.min(have)) } else { high };
-        let low = if more > 0.0 { have + more } else { high.min(have) };
-        (low, high)
+        // What is there suffices: of it so much is needed, and spares come on top of that.
+        let busy = self.view.fleet.busy.iter().map(|node| node.runs.len() as f64).sum::<f64>();
+        let needed = have + ((wanted - have) / unit + ROUND_UP).floor().min(0.0) * unit;
+        let needed = needed.max(kept.min(busy));
+        (if more > 0.0 { have + more } else { needed }, high)
     }
 
     /// Tasks a second that are expected within so many seconds.
