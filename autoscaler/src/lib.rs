@@ -25,7 +25,7 @@ pub mod http;
 pub mod interruption;
 pub mod launches;
 pub mod leadership;
-mod metrics;
+pub mod metrics;
 mod observe;
 mod plane;
 pub mod provider;

@@ -1,5 +1,7 @@
 //! What Prometheus reads at `/metrics`. Names begin with `springtide_autoscaler_`.
 
+use std::cell::RefCell;
+
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -9,10 +11,20 @@ use springtide_planner::{Limit, Plan};
 
 use crate::trouble::{Part, Troubles};
 
+/// What a metric is called: rules and dashboards are held against it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name. A histogram is read as `NAME_bucket`, `NAME_sum` and `NAME_count`.
+    pub name: String,
+    /// The names of its labels.
+    pub labels: Vec<String>,
+}
+
 /// The metrics of one autoscaler.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    described: Vec<Described>,
     nodes: IntGaugeVec,
     wanted: IntGaugeVec,
     target: IntGaugeVec,
@@ -44,8 +56,9 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let registry = Registry::new();
-        let made = Maker(&registry);
-        Self {
+        let made = Maker { registry: &registry, described: RefCell::default() };
+        let mut metrics = Self {
+            described: Vec::new(),
             nodes: made.gauges("nodes", "Nodes of a pool: active, coming, leaving", &["pool", "state"]),
             wanted: made.gauges("wanted_nodes", "Nodes that the strategy wants, before limits", &["pool"]),
             target: made.gauges("target_nodes", "Nodes that the plan aims at", &["pool"]),
@@ -76,12 +89,19 @@ impl Default for Metrics {
             round_seconds: made.histograms("round_seconds", "Looking, planning, acting", &["result"]),
             alerts: made.counters("alerts_total", "Alerts that came", &["result"]),
             interruptions: made.counters("interruptions_total", "Interruptions", &["kind", "result"]),
-            registry,
-        }
+            registry: registry.clone(),
+        };
+        metrics.described = made.described.into_inner();
+        metrics
     }
 }
 
 impl Metrics {
+    /// What there is, also what has no value yet and is not shown.
+    pub fn described(&self) -> &[Described] {
+        &self.described
+    }
+
     /// All of them, in Prometheus' text format.
     pub fn render(&self, troubles: &Troubles) -> String {
         let now = troubles.all();
@@ -123,12 +143,20 @@ const LIMITS: [Limit; 6] =
     [Limit::Max, Limit::Budget, Limit::Frozen, Limit::Stale, Limit::NoCapacity, Limit::Hysteresis];
 
 /// Makes metrics and registers them. Names are constants, so a failure is a slip that the first test finds.
-struct Maker<'a>(&'a Registry);
+struct Maker<'a> {
+    registry: &'a Registry,
+    described: RefCell<Vec<Described>>,
+}
 
 impl Maker<'_> {
     fn register<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
         let metric = metric.expect("names and labels of metrics are constants and valid");
-        self.0.register(Box::new(metric.clone())).expect("each metric is registered once");
+        let described = metric
+            .desc()
+            .into_iter()
+            .map(|desc| Described { name: desc.fq_name.clone(), labels: desc.variable_labels.clone() });
+        self.described.borrow_mut().extend(described);
+        self.registry.register(Box::new(metric.clone())).expect("each metric is registered once");
         metric
     }
 

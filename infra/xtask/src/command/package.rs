@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
             "node-cuda" => Libraries::Cuda,
             _ => Libraries::None,
         };
-        if libraries == Libraries::Cuda && !site_packages()?.join("nvidia/cublas").is_dir() {
+        if libraries == Libraries::Cuda && !has_gpu_libraries(&site_packages()?.join("nvidia")) {
             let wanted = "cargo xtask setup --dev, or a machine with a GPU";
             eprintln!("no {name}: the torch that is here has no GPU libraries ({wanted})");
             continue;
@@ -111,6 +111,14 @@ fn site_packages() -> Result<PathBuf> {
     Ok(torch.parent().context("torch is in a directory")?.to_path_buf())
 }
 
+/// Whether NVIDIA's libraries are there: the two that libtorch's CPU half needs don't count.
+fn has_gpu_libraries(nvidia: &Path) -> bool {
+    let inside = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    inside(nvidia.to_owned()).flat_map(|part| inside(part.join("lib"))).any(|library| {
+        library.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libcublas.so"))
+    })
+}
+
 fn pack(stage: &Path, archive: &Path) -> Result<()> {
     eprintln!("packing {}", archive.display());
     let mut tar = workspace::command("tar");
@@ -122,6 +130,17 @@ fn pack(stage: &Path, archive: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_gpu_libraries_are_told_from_what_the_cpu_needs() {
+        let nvidia = tempfile::tempdir().unwrap();
+        let lib = nvidia.path().join("cu13/lib");
+        fs::create_dir_all(&lib).unwrap();
+        fs::write(lib.join("libcudart.so.13"), "").unwrap();
+        assert!(!has_gpu_libraries(nvidia.path()));
+        fs::write(lib.join("libcublas.so.13"), "").unwrap();
+        assert!(has_gpu_libraries(nvidia.path()));
+    }
 
     #[test]
     fn an_archive_has_the_units_the_release_and_the_binaries() {
