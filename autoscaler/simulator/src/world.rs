@@ -64,7 +64,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             seed: 1,
-            tick: 1.0,
+            tick: 5.0,
             boot: Times::Lognormal { median: 120.0, sigma: 0.25 },
             switch: None,
             empties_after: 1.0,

@@ -73,7 +73,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     deadline: std::time::Duration,
     /// Between two looks of the planner
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     tick: std::time::Duration,
     /// Of all that is drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
