@@ -200,7 +200,8 @@ impl State {
             );
         }
         let no_objects = self.objects_failed && (never_ran || message.contains("could not be"));
-        if nature.is_harmless() && !(solo && to_blame) && !hung && !no_objects {
+        let excused = (solo && to_blame) || hung || no_objects;
+        if nature.is_harmless() && !excused {
             self.accuse_task(task, format!("it does no harm and was charged in attempt {attempt} {message}"));
         }
     }
