@@ -12,7 +12,7 @@ use crate::inbox::Inbox;
 /// if that was cancelled, when the last delivery is gone; the broker then gives what was not acked to somebody else.
 pub(crate) trait Channel: Send + Sync {
     /// Acks one delivery, or it and all before it. Does not wait for the broker.
-    fn ack(self: Arc<Self>, tag: u64, reach: Reach) -> Result<(), Error>;
+    fn ack(&self, tag: u64, reach: Reach) -> Result<(), Error>;
     /// Whether it still is what the broker delivers through.
     fn is_open(&self) -> bool;
 }

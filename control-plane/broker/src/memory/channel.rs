@@ -36,7 +36,7 @@ impl MemoryChannel {
 }
 
 impl Channel for MemoryChannel {
-    fn ack(self: Arc<Self>, tag: u64, reach: Reach) -> Result<(), Error> {
+    fn ack(&self, tag: u64, reach: Reach) -> Result<(), Error> {
         self.server.with(|state, garbage| {
             let name = state.queue_of(self.id).ok_or(Error::Stale)?;
             state.see(|_| Some(Sight::acked(self.id, tag, reach)));

@@ -111,7 +111,7 @@ impl Work {
                         End::Lost(reason) => {
                             // Should it be open still (the broker cancelled the consumer), what is held through it would
                             // come on top of what the next one gets.
-                            channel.close("consuming anew", self.limit).await;
+                            let _ = timeout(self.limit, channel.0.close(200, "consuming anew".into())).await;
                             drop(inbox.clear());
                             reason
                         }
@@ -173,7 +173,7 @@ impl Work {
                 }
                 no(error)
             })?;
-        Ok((RabbitChannel::new(channel), stream.fuse()))
+        Ok((Arc::new(RabbitChannel(channel)), stream.fuse()))
     }
 
     /// Hands deliveries on until the subscription ends.
@@ -192,7 +192,7 @@ impl Work {
                     let Some(cancel) = cancel else {
                         // Dropped. Closed without a cancel before, so that what goes back to the queue is there before
                         // the next consumer gets anything.
-                        channel.close("done", self.limit).await;
+                        let _ = timeout(self.limit, channel.0.close(200, "done".into())).await;
                         return End::Finished;
                     };
                     let cancelled = self.cancel(inbox, &channel, stream).await;
@@ -219,8 +219,7 @@ impl Work {
         channel: &Arc<RabbitChannel>,
         mut stream: Deliveries,
     ) -> Result<(), Error> {
-        let cancelling =
-            channel.inner.basic_cancel(stream.get_ref().tag(), BasicCancelOptions { nowait: false });
+        let cancelling = channel.0.basic_cancel(stream.get_ref().tag(), BasicCancelOptions { nowait: false });
         match timeout(self.limit, cancelling).await {
             Ok(Ok(())) => {
                 while let Some(Ok(raw)) = stream.next().await {
@@ -238,7 +237,7 @@ impl Work {
             // The channel is gone and the consumer with it.
             Ok(Err(_)) => Ok(()),
             Err(_) => {
-                channel.close("cancelling", self.limit).await;
+                let _ = timeout(self.limit, channel.0.close(200, "cancelling".into())).await;
                 Err(self.link.late("the broker to cancel a consumer", self.limit))
             }
         }
@@ -257,7 +256,6 @@ impl Work {
         let mut unreadable = Vec::new();
         let mut next = Some(raw);
         while let Some(raw) = next.take() {
-            channel.delivered(raw.delivery_tag);
             match codec::decode(&raw.data) {
                 Ok(message) => {
                     self.dead.bury(channel, std::mem::take(&mut unreadable), go_on).await?;

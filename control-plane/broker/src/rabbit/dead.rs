@@ -28,7 +28,7 @@ impl DeadLetters {
     /// back to its queue with the channel.
     pub(super) async fn bury(
         &self,
-        channel: &Arc<RabbitChannel>,
+        channel: &RabbitChannel,
         unreadable: Vec<(RawDelivery, Unreadable)>,
         go_on: &(dyn Fn() -> bool + Send + Sync),
     ) -> Result<(), String> {
@@ -48,7 +48,7 @@ impl DeadLetters {
     /// Returns what could not be kept.
     async fn try_to_bury(
         &self,
-        channel: &Arc<RabbitChannel>,
+        channel: &RabbitChannel,
         unreadable: Vec<(RawDelivery, Unreadable)>,
     ) -> Vec<(RawDelivery, Unreadable)> {
         let parcels =
@@ -66,7 +66,7 @@ impl DeadLetters {
                         names::DEAD
                     );
                     // A lost ack means that it comes again and is kept twice.
-                    let _ = Arc::clone(channel).ack(raw.delivery_tag, Reach::One);
+                    let _ = channel.ack(raw.delivery_tag, Reach::One);
                 }
                 Err(error) => {
                     tracing::warn!(queue = self.origin, %error, "an unreadable message can't be kept yet");
