@@ -97,6 +97,8 @@ impl Renting {
             "docker" => only(Arc::new(Docker::new(&config.docker, &config.cluster))),
             #[cfg(feature = "ec2")]
             "ec2" => only(Arc::new(Ec2Provider::open(&config.ec2, &config.cluster).await)),
+            #[cfg(not(feature = "ec2"))]
+            "ec2" => anyhow::bail!("this program was built without AWS: build it with the feature `ec2`"),
             other => {
                 anyhow::bail!(
                     "autoscaler.provider is `{other}`; it has to be local, docker, ec2 or simulated"

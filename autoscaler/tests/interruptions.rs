@@ -193,3 +193,94 @@ async fn a_message_comes_again_until_its_drain_is_durable() {
     assert_eq!(scene.plane.seen.lock().unwrap().len(), 4, "three in vain");
     assert_eq!(scene.shared.troubles.all(), []);
 }
+
+/// Against SQS, as moto plays it.
+#[cfg(feature = "ec2")]
+mod sqs {
+    use aws_sdk_sqs::Client;
+    use aws_sdk_sqs::types::QueueAttributeName;
+    use springtide_autoscaler::config::Ec2;
+    use springtide_autoscaler::interruption::sqs::Sqs;
+    use springtide_autoscaler::provider::aws;
+    use springtide_process::config::Secret;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    async fn left(client: &Client, url: &str) -> i64 {
+        let names = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        ];
+        let call = client.get_queue_attributes().queue_url(url).set_attribute_names(Some(names.to_vec()));
+        let answer = call.send().await.unwrap();
+        let attributes = answer.attributes().unwrap();
+        names.iter().map(|name| attributes[name].parse::<i64>().unwrap()).sum()
+    }
+
+    #[tokio::test]
+    async fn a_spot_warning_in_the_queue_drains_the_node_and_is_deleted() {
+        let Ok(endpoint) = std::env::var("SPRINGTIDE_TEST_AWS_URL") else {
+            eprintln!(
+                "skipped: SPRINGTIDE_TEST_AWS_URL is not set; `cargo xtask test` starts moto and sets it"
+            );
+            return;
+        };
+        let mut config = Ec2 {
+            region: "us-east-1".to_owned(),
+            endpoint,
+            access_key_id: Secret::new("test"),
+            secret_access_key: Secret::new("test"),
+            create_fleet: true,
+            interruption_queue_url: String::new(),
+            patience: Duration::from_mins(10),
+            pools: Vec::new(),
+        };
+        let client = Client::new(&aws::settings(&config).await);
+        let made = client.create_queue().queue_name("interruptions-test").send().await.unwrap();
+        config.interruption_queue_url = made.queue_url().unwrap().to_owned();
+        let url = &config.interruption_queue_url;
+
+        let scene = Scene::new();
+        let listener = Listener { queue: Arc::new(Sqs::open(&config).await), ..scene.listener() };
+        let stop = CancellationToken::new();
+        let listening = tokio::spawn(listener.run(stop.clone()));
+        let sent = Instant::now();
+        for body in [scene.event(SPOT, "i-1"), scene.event(SPOT, "i-1"), "nonsense".to_owned()] {
+            client.send_message().queue_url(url).message_body(body).send().await.unwrap();
+        }
+        let drained = async {
+            while scene.plane.seen.lock().unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LIMIT, drained).await.expect("the node is drained");
+        eprintln!("drained {:?} after the first message was sent", sent.elapsed());
+        let deleted = async {
+            while left(&client, url).await > 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(LIMIT, deleted).await.expect("all messages are deleted");
+        stop.cancel();
+        listening.await.unwrap();
+        assert!(scene.plane.seen.lock().unwrap().iter().all(|(node, _)| node.as_str() == "i-1"));
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_not_there_is_told() {
+        let config = Config::read(&Layers::defaults()).unwrap().ec2;
+        let config = Ec2 {
+            region: "us-east-1".to_owned(),
+            endpoint: "http://127.0.0.1:1".to_owned(),
+            access_key_id: Secret::new("test"),
+            secret_access_key: Secret::new("test"),
+            interruption_queue_url: "http://127.0.0.1:1/1/none".to_owned(),
+            ..config
+        };
+        let error = Sqs::open(&config).await.receive().await.unwrap_err();
+        assert!(error.to_string().contains("interruption_queue_url"), "{error}");
+    }
+}

@@ -14,7 +14,7 @@ const AT_ONCE: i32 = 10;
 /// A message that was not deleted comes again after this.
 const AGAIN_AFTER_S: i32 = 10;
 
-/// A queue that EventBridge fills.
+/// A queue that `EventBridge` fills.
 #[derive(Debug)]
 pub struct Sqs {
     client: Client,

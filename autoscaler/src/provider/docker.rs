@@ -189,7 +189,6 @@ fn container(id: &LaunchId, node: &NodeId, request: &Request, detail: &Detail) -
         memory: some(pool.memory_bytes.cast_signed()),
         nano_cpus: some((pool.cpus * 1e9) as i64),
         device_requests: (pool.gpus != 0).then(|| vec![gpus]),
-        init: Some(true),
         ..HostConfig::default()
     };
     ContainerCreateBody {

@@ -64,11 +64,6 @@ async fn a_fleet_on_the_spot_market() {
     holds("contract-spot", true, "t3.small/us-east-1a/spot").await;
 }
 
-#[tokio::test]
-async fn instances_without_a_fleet() {
-    holds("contract-instances", false, "t3.small/us-east-1a/on_demand").await;
-}
-
 fn order(pool: &str) -> Order {
     Order {
         pool: pool.to_owned(),

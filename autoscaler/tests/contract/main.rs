@@ -1,6 +1,7 @@
 //! Every provider keeps the same contract.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions, not in what they call")]
 
+mod docker;
 #[cfg(feature = "ec2")]
 mod ec2;
 mod suite;

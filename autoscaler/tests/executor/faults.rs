@@ -129,3 +129,36 @@ async fn what_the_provider_will_not_do_is_told_and_the_loop_goes_on() {
     world.assert_at_rest(TASKS, "after the template was there again");
     assert_eq!(shared.troubles.all(), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_without_a_lane_is_told_and_the_loop_goes_on() {
+    let world = World::new().with(&[
+        r#"autoscaler.pools=[{name = "lost", lane = "tpu", max = 2, offers = [{instance_type = "m"}]}]"#,
+    ]);
+    world.plane.lock().waiting = 1;
+    let never = Cut::new(None);
+    let (mut executor, shared) = world.executor(&never);
+    world.run(&mut executor, &never, Duration::from_secs(5)).await;
+    let troubles = shared.troubles.all();
+    assert_eq!(troubles.iter().map(|trouble| trouble.part).collect::<Vec<_>>(), [Part::Policy]);
+    assert!(troubles[0].message.contains("autoscaler.`pools[lost].lane`"), "{troubles:?}");
+    assert_eq!(world.cloud.ever(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_not_there_for_long_is_told_and_found_again() {
+    let world = World::new();
+    world.plane.lock().waiting = TASKS;
+    world.cloud.fail(vec![Fault::Refused; 8]);
+    let never = Cut::new(None);
+    let (mut executor, shared) = world.executor(&never);
+    world.run(&mut executor, &never, Duration::from_secs(5)).await;
+    let troubles = shared.troubles.all();
+    assert_eq!(troubles.iter().map(|trouble| trouble.part).collect::<Vec<_>>(), [Part::Describe]);
+    assert!(troubles[0].message.contains("credentials"), "{troubles:?}");
+    assert_eq!(world.cloud.ever(), 0, "whose machines are not known is left alone");
+    world.run(&mut executor, &never, REST).await;
+    world.assert_at_rest(TASKS, "after the credentials were right again");
+    assert_eq!(world.cloud.ever(), MAX);
+    assert_eq!(shared.troubles.all(), []);
+}
