@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::error::ProvideErrorMetadata;
+use aws_sdk_ec2::primitives::DateTime;
 use aws_sdk_ec2::types::{
-    DefaultTargetCapacityType, Filter, FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverridesRequest,
-    FleetLaunchTemplateSpecificationRequest, FleetType, Instance, InstanceMarketOptionsRequest,
-    InstanceStateName, InstanceType, LaunchTemplateSpecification, MarketType, ResourceType, Tag,
-    TagSpecification, TargetCapacitySpecificationRequest,
+    CreateFleetInstance, DefaultTargetCapacityType, Filter, FleetLaunchTemplateConfigRequest,
+    FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecificationRequest, FleetType, Instance,
+    InstanceMarketOptionsRequest, InstanceStateName, InstanceType, LaunchTemplateSpecification,
+    LaunchTemplateVersion, MarketType, Reservation, ResourceType, Tag, TagSpecification,
+    TargetCapacitySpecificationRequest,
 };
 use serde::{Deserialize, Serialize};
 use springtide_core::{NodeId, Timestamp};
@@ -129,7 +131,7 @@ impl Ec2Provider {
             }
             failure::of(CALL, Some(offer), &error)
         })?;
-        let ids = answer.instances().iter().flat_map(|fleet| fleet.instance_ids());
+        let ids = answer.instances().iter().flat_map(CreateFleetInstance::instance_ids);
         let nodes = ids.map(|id| node(CALL, id)).collect::<Result<Vec<_>>>()?;
         let shortfall = answer.errors().first().map(|error| {
             let (code, message) = (error.error_code(), error.error_message());
@@ -235,7 +237,8 @@ impl Provider for Ec2Provider {
             .send()
             .await
             .map_err(|error| failure::of(CALL, None, &error))?;
-        let number = answer.launch_template_versions().first().and_then(|found| found.version_number());
+        let number =
+            answer.launch_template_versions().first().and_then(LaunchTemplateVersion::version_number);
         let number = number.ok_or_else(|| {
             invalid(format!("the launch template {} has no version {version}", pool.launch_template))
         })?;
@@ -270,7 +273,7 @@ impl Provider for Ec2Provider {
         let mut machines = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| failure::of(CALL, None, &error))?;
-            let instances = page.reservations().iter().flat_map(|reservation| reservation.instances());
+            let instances = page.reservations().iter().flat_map(Reservation::instances);
             machines.extend(instances.filter_map(machine));
         }
         Ok(machines)
@@ -290,7 +293,7 @@ fn machine(instance: &Instance) -> Option<Machine> {
         InstanceStateName::ShuttingDown | InstanceStateName::Stopping => Life::Ending,
         _ => Life::Running,
     };
-    let launched_at = instance.launch_time().map_or(0, |time| time.secs());
+    let launched_at = instance.launch_time().map_or(0, DateTime::secs);
     Some(Machine {
         node: instance.instance_id()?.parse().ok()?,
         launch: LaunchId::from_text(tag(LAUNCH)?),
