@@ -17,13 +17,18 @@ use springtide_core::{NodeId, Timestamp};
 use springtide_process::clock::{SharedClock, SystemClock};
 use springtide_process::config::Layers;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+/// Nothing here takes so long.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A control plane that answers drains as it is told.
 #[derive(Default)]
 struct Drains {
     answers: Mutex<Vec<u16>>,
     seen: Mutex<Vec<(NodeId, DrainNode)>>,
+    asked: Notify,
 }
 
 #[async_trait]
@@ -39,6 +44,7 @@ impl Plane for Drains {
     }
     async fn drain(&self, node: &NodeId, drain: &DrainNode) -> Result<NodeView, Error> {
         self.seen.lock().unwrap().push((node.clone(), drain.clone()));
+        self.asked.notify_one();
         match self.answers.lock().unwrap().pop() {
             None => {
                 let view = json!({
@@ -69,15 +75,26 @@ impl Plane for Drains {
 struct Waiting {
     messages: Mutex<Vec<Message>>,
     deleted: Notify,
+    /// It fails, and then, asked again, waits for `go_on`.
     broken: Mutex<bool>,
+    mended: Mutex<bool>,
+    asked_again: Notify,
+    go_on: Notify,
 }
 
 #[async_trait]
 impl Queue for Waiting {
     async fn receive(&self) -> Result<Vec<Message>, QueueError> {
+        // As long as it waits for messages, on the test's clock.
         tokio::time::sleep(Duration::from_millis(10)).await;
         if std::mem::take(&mut *self.broken.lock().unwrap()) {
+            *self.mended.lock().unwrap() = true;
             return Err(QueueError("no such queue".to_owned()));
+        }
+        let mended = std::mem::take(&mut *self.mended.lock().unwrap());
+        if mended {
+            self.asked_again.notify_one();
+            self.go_on.notified().await;
         }
         Ok(self.messages.lock().unwrap().clone())
     }
@@ -181,13 +198,17 @@ async fn a_message_comes_again_until_its_drain_is_durable() {
     *scene.queue.broken.lock().unwrap() = true;
     let stop = CancellationToken::new();
     let listening = tokio::spawn(scene.listener().run(stop.clone()));
-    while scene.shared.troubles.all().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    timeout(LIMIT, scene.queue.asked_again.notified())
+        .await
+        .expect("the queue is asked again after a failure");
     assert_eq!(scene.shared.troubles.all()[0].part, Part::Interruptions);
-    while !scene.queue.messages.lock().unwrap().is_empty() {
-        scene.queue.deleted.notified().await;
-    }
+    scene.queue.go_on.notify_one();
+    let deleted = async {
+        while !scene.queue.messages.lock().unwrap().is_empty() {
+            scene.queue.deleted.notified().await;
+        }
+    };
+    timeout(LIMIT, deleted).await.expect("all messages are deleted");
     stop.cancel();
     listening.await.unwrap();
     assert_eq!(scene.plane.seen.lock().unwrap().len(), 4, "three in vain");
@@ -203,11 +224,9 @@ mod sqs {
     use springtide_autoscaler::interruption::sqs::Sqs;
     use springtide_autoscaler::provider::aws;
     use springtide_process::config::Secret;
-    use tokio::time::{Instant, timeout};
+    use tokio::time::Instant;
 
     use super::*;
-
-    const LIMIT: Duration = Duration::from_secs(60);
 
     async fn left(client: &Client, url: &str) -> i64 {
         let names = [
@@ -251,14 +270,10 @@ mod sqs {
         for body in [scene.event(SPOT, "i-1"), scene.event(SPOT, "i-1"), "nonsense".to_owned()] {
             client.send_message().queue_url(url).message_body(body).send().await.unwrap();
         }
-        let drained = async {
-            while scene.plane.seen.lock().unwrap().is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(LIMIT, drained).await.expect("the node is drained");
+        timeout(LIMIT, scene.plane.asked.notified()).await.expect("the node is drained");
         eprintln!("drained {:?} after the first message was sent", sent.elapsed());
         let deleted = async {
+            // SQS tells nobody; it has to be asked.
             while left(&client, url).await > 0 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -18,7 +18,6 @@
 //! from its record, and the simulator plans with the very code that runs in production. It must not know that clouds, HTTP
 //! or a store exist. Executing a plan and planning again at the same moment gives no further action.
 
-mod duration;
 mod memory;
 mod offer;
 mod plan;

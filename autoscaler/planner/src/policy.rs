@@ -13,7 +13,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use springtide_core::{LaneName, Priority};
 
-use crate::duration;
 use crate::offer::{Market, OfferKey};
 
 /// All pools, and what holds for each.
@@ -21,7 +20,7 @@ use crate::offer::{Market, OfferKey};
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// A snapshot older than this never scales down.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub stale_after: Duration,
     /// Most money that all pools together may cost in an hour, in the currency of the offers; 0: no limit.
     pub budget_per_hour: f64,
@@ -69,28 +68,28 @@ pub struct Pool {
     /// Parameters of `target_value`.
     pub target_value: TargetValue,
     /// How long a machine takes from launch to its first heartbeat, until that was learned (median).
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub boot_time: Duration,
     /// A machine that has not reported for so long is terminated.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub boot_timeout: Duration,
     /// What a node that drains may still take for what it runs.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub drain_deadline: Duration,
     /// A node that was lost for so long after its drain began is given up. Zero: as `drain_deadline`.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub lost_deadline: Duration,
     /// Shortest time between two changes of direction: after a launch (or undrain) nothing is drained for so long.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub reversal_pause: Duration,
     /// Shortest time that the provider charges for; a machine is not given back before.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub billing_minimum: Duration,
     /// How long an offer that could not be had is avoided at first; doubles each time.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub avoid: Duration,
     /// Where that doubling ends.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub avoid_max: Duration,
     /// Largest share on the spot market of the nodes that the pool should have, 0 to 1.
     pub spot_share: f64,
@@ -131,13 +130,13 @@ impl Default for Pool {
 #[serde(default, deny_unknown_fields)]
 pub struct TargetWait {
     /// Of `high`.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub high: Duration,
     /// Of `normal`.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub normal: Duration,
     /// Of `low`.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub low: Duration,
 }
 

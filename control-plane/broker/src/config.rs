@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 /// How to reach the broker, and how long to wait for it. Durations are numbers of seconds or text: `"250ms"`, `"5s"`,
 /// `"30m"`, `"24h"`.
@@ -14,24 +14,24 @@ pub struct Config {
     pub url: String,
     /// AMQP heartbeat, in whole seconds. RabbitMQ looks once in each and gives a peer up that was silent for two whole
     /// ones: at 3 s another control plane takes the events over 6 to 9 s after a freeze.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "springtide_core::duration::deserialize")]
     pub heartbeat: Duration,
     /// One attempt to connect.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "springtide_core::duration::deserialize")]
     pub connect_timeout: Duration,
     /// The longest pause between two attempts. They begin at 100 ms and double, jittered.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "springtide_core::duration::deserialize")]
     pub reconnect_delay_max: Duration,
     /// How long a publication (with its confirm) or another request to the broker may take, waiting for a connection
     /// included.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "springtide_core::duration::deserialize")]
     pub publish_timeout: Duration,
     /// How many publications may be without a confirm at once.
     pub publish_window: u32,
     /// How many event messages the leader holds unacked. Read by the control plane.
     pub events_prefetch: u16,
     /// The broker's `consumer_timeout`: it closes a channel that holds a delivery unacked for so long. Read by agents.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "springtide_core::duration::deserialize")]
     pub ack_timeout: Duration,
     /// How many unreadable messages `springtide.dead` keeps; the oldest go first.
     pub dead_cap: u32,
@@ -95,38 +95,6 @@ impl fmt::Debug for Config {
             .field("dead_cap", &self.dead_cap)
             .finish()
     }
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Text {
-        Seconds(f64),
-        WithUnit(String),
-    }
-    let parsed = match Text::deserialize(deserializer)? {
-        Text::Seconds(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Text::WithUnit(text) => with_unit(&text),
-    };
-    let expected = "expected a duration: seconds, or text such as \"250ms\", \"5s\", \"30m\", \"24h\"";
-    parsed.ok_or_else(|| serde::de::Error::custom(expected))
-}
-
-fn with_unit(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let seconds = match unit {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        "d" => 86_400.0,
-        _ => return None,
-    };
-    let number: f64 = number.trim().replace('_', "").parse().ok()?;
-    Duration::try_from_secs_f64(number * seconds).ok()
 }
 
 #[cfg(test)]

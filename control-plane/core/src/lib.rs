@@ -12,6 +12,7 @@
 //! ```
 
 pub mod api;
+pub mod duration;
 pub mod failure;
 pub mod id;
 pub mod job;

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::duration;
-
 /// How the number of a pool's nodes is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,15 +43,15 @@ pub struct QueueLength {
     /// Tasks (waiting and running) for each slot.
     pub tasks_per_slot: f64,
     /// How often the queue's length is read (KEDA's `pollingInterval`).
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub poll: Duration,
     /// How often the number of nodes is set (the controller manager's `--horizontal-pod-autoscaler-sync-period`).
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub sync: Duration,
     /// No change while the ratio is so near to 1.
     pub tolerance: f64,
     /// The number goes down to the highest that was wanted in so long.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub down_stabilisation: Duration,
     /// In one sync the number at most grows by this factor …
     pub up_factor: f64,
@@ -80,15 +78,15 @@ impl Default for QueueLength {
 #[serde(default, deny_unknown_fields)]
 pub struct TargetValue {
     /// The measure's target, in seconds.
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub target: Duration,
     /// No change while the ratio is so near to 1 (Nomad's `threshold`).
     pub threshold: f64,
     /// Between two looks (Nomad's `evaluation_interval`).
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub evaluation_interval: Duration,
     /// After a change nothing is changed for so long (Nomad's `cooldown`).
-    #[serde(with = "duration")]
+    #[serde(with = "springtide_core::duration")]
     pub cooldown: Duration,
 }
 

@@ -1,5 +1,7 @@
-//! Durations in a policy: seconds as a number, or a number with a unit, as everywhere in the configuration. This crate may
-//! not import `springtide-process`, which reads the files.
+//! Durations in what libraries read of the configuration: seconds as a number, or a number with a unit.
+//!
+//! Use it on a field: `#[serde(with = "springtide_core::duration")] pub patience: Duration`. `springtide-process`, which
+//! reads the files and imports nothing of ours, has the same for the sections of binaries.
 
 use std::fmt;
 use std::time::Duration;
