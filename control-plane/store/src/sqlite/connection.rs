@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use async_trait::async_trait;
+use rusqlite::config::DbConfig;
 use rusqlite::ffi::{self, ErrorCode};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{OpenFlags, ToSql};
@@ -38,22 +39,23 @@ impl SqliteConnection {
             Mode::Writer => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
             Mode::Reader => OpenFlags::SQLITE_OPEN_READ_WRITE,
         } | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let inner =
-            rusqlite::Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, &error))?;
-        let connection = Self::with(inner);
+        let connection = rusqlite::Connection::open_with_flags(path, flags)
+            .and_then(Self::with)
+            .map_err(|error| cannot_open(path, &error))?;
         connection.set_up(mode, options).map_err(|error| cannot_open(path, &error))?;
         Ok(connection)
     }
 
     /// A database that is gone with its connection.
     pub(super) fn in_memory() -> Result<Self> {
-        let inner = rusqlite::Connection::open_in_memory().map_err(|error| error_of(&error))?;
-        Ok(Self::with(inner))
+        rusqlite::Connection::open_in_memory().and_then(Self::with).map_err(|error| error_of(&error))
     }
 
-    fn with(inner: rusqlite::Connection) -> Self {
+    fn with(inner: rusqlite::Connection) -> rusqlite::Result<Self> {
         inner.set_prepared_statement_cache_capacity(STATEMENTS);
-        Self { inner, translated: HashMap::new() }
+        // A plan holds for all values: else a statement is prepared again whenever a value that its plan looked at changes.
+        inner.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        Ok(Self { inner, translated: HashMap::new() })
     }
 
     fn set_up(&self, mode: Mode, options: &SqliteOptions) -> rusqlite::Result<()> {
@@ -220,7 +222,20 @@ pub(super) fn error_of(error: &rusqlite::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
+
+    #[test]
+    fn other_values_do_not_prepare_a_statement_again() {
+        let connection = SqliteConnection::in_memory().unwrap();
+        connection.inner.execute_batch("CREATE TABLE a (b); CREATE INDEX a_b ON a (b)").unwrap();
+        let mut statement = connection.inner.prepare_cached("SELECT b FROM a WHERE b > ?1").unwrap();
+        for value in 0..10 {
+            rows(&mut statement, &[Value::Int(value)]).unwrap();
+        }
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+    }
 
     #[test]
     fn what_a_full_disk_says_is_full() {
