@@ -1,0 +1,148 @@
+//! The autoscaler with real agents: from nothing to as many nodes as it may start, and back to nothing, for a burst of work.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use springtide_client::{Client, Options};
+use springtide_core::NodeId;
+use springtide_core::api::{JobView, SubmitJob};
+use springtide_core::job::JobStatus;
+use springtide_tests::process::Process;
+use springtide_tests::servers::{RabbitMq, Version};
+use springtide_tests::{binary, history, wait};
+use tokio::time::Instant;
+
+const LIMIT: Duration = Duration::from_mins(4);
+const TASKS: usize = 200;
+/// Nodes at most, and tasks that each runs at once.
+const MAX: usize = 4;
+const POOL: &str = r#"autoscaler.pools=[{name = "local", lane = "cpu", max = 4, boot_time = "1s", boot_timeout = "60s",
+    drain_deadline = "30s", reversal_pause = "2s", target_wait = {high = "2s", normal = "5s", low = "30s"},
+    offers = [{instance_type = "agent", slots = 5}]}]"#;
+
+/// `springtide up --autoscale`.
+struct Up {
+    process: Process,
+    client: Client,
+}
+
+impl Up {
+    fn start(dir: &Path, broker: Option<&str>) -> Result<Self> {
+        let mut command = Command::new(binary::path("springtide")?);
+        command.args(["up", "--autoscale", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.join("data"));
+        command.args(["--set", POOL, "--set", "node.heartbeat_interval=1s", "--verbose"]);
+        if let Some(broker) = broker {
+            command.args(["--broker", broker]);
+        }
+        let mut process = Process::start_apart("up", &mut command, dir)?;
+        let url = process.wait_for_line("its address", LIMIT, |line| {
+            line.strip_prefix("Springtide is up at ").map(str::to_owned)
+        })?;
+        let client = Client::new(Options::new(url.parse().context("its address")?, 1))?;
+        Ok(Self { process, client })
+    }
+}
+
+/// What was seen of the nodes while the work was done.
+#[derive(Debug, Default)]
+struct Seen {
+    most: usize,
+    all: BTreeSet<NodeId>,
+    first: Option<Duration>,
+    busy_and_retiring: Vec<NodeId>,
+}
+
+impl Seen {
+    async fn look(&mut self, client: &Client, since: Instant) -> Result<usize> {
+        let view = client.cluster().await?;
+        let nodes: Vec<_> = view.nodes.iter().filter(|node| node.state != "gone").collect();
+        if self.first.is_none() && (!view.launches.is_empty() || !nodes.is_empty()) {
+            self.first = Some(since.elapsed());
+        }
+        let retiring = nodes.iter().filter(|node| node.state == "retiring" && !node.runs.is_empty());
+        self.busy_and_retiring.extend(retiring.map(|node| node.id.clone()));
+        self.all.extend(nodes.iter().map(|node| node.id.clone()));
+        self.most = self.most.max(nodes.len());
+        Ok(nodes.len())
+    }
+}
+
+async fn burst(up: &Up) -> Result<JobView> {
+    let mut seen = Seen::default();
+    let began = Instant::now();
+    ensure!(seen.look(&up.client, began).await? == 0, "nothing runs without work");
+    let inputs = Some(vec![json!({"sleep_s": 1.0, "output": "done"}); TASKS]);
+    let job = SubmitJob { model: "echo".into(), inputs, ..SubmitJob::default() };
+    let posted = Instant::now();
+    let job = up.client.submit(&job, &springtide_client::SubmitOptions::default()).await?.id;
+    let mut view = up.client.job(job).await?;
+    while !view.status.is_terminal() {
+        ensure!(posted.elapsed() < LIMIT, "waited {LIMIT:?} for the end of the burst: {view:?}");
+        seen.look(&up.client, posted).await?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        view = up.client.job(job).await?;
+    }
+    let done = Instant::now();
+    wait::until("no nodes", LIMIT, async || Ok(seen.look(&up.client, posted).await? == 0)).await?;
+    eprintln!(
+        "burst of {TASKS}: launch seen {:?} after the post, done after {:?}, no node {:?} later; {} nodes",
+        seen.first.unwrap_or_default(),
+        done - posted,
+        done.elapsed(),
+        seen.all.len()
+    );
+    ensure!(seen.most == MAX, "as many nodes as there may be, and no more: {seen:?}");
+    ensure!(seen.busy_and_retiring.is_empty(), "no busy node is given up: {seen:?}");
+    Ok(view)
+}
+
+/// Every task ran, once.
+async fn all_done_once(client: &Client, view: &JobView) -> Result<()> {
+    ensure!(view.status == JobStatus::Succeeded, "{view:?}");
+    let tasks = history::tasks(client, view.id).await?;
+    ensure!(tasks.len() == TASKS);
+    for task in &tasks {
+        ensure!(history::runs(task) == 1, "{task:?} ran more than once");
+    }
+    Ok(())
+}
+
+fn explained(dir: &Path) -> Result<String> {
+    let mut command = Command::new(binary::path("springtide-autoscaler")?);
+    command.arg("explain").args(["--actions", "--last", "1000", "--set"]);
+    command.arg(format!("data_dir={}", dir.join("data").display()));
+    let output = command.output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+async fn from_nothing_to_nothing(broker: Option<&str>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut up = Up::start(dir.path(), broker)?;
+    let view = burst(&up).await?;
+    all_done_once(&up.client, &view).await?;
+    let text = explained(dir.path())?;
+    for part in ["local: launch ", "local: drain ", "local: retire ", "planned again: the same"] {
+        ensure!(text.contains(part), "{part:?} is not explained:\n{text}");
+    }
+    ensure!(!text.contains("comes to something else"), "{text}");
+    up.process.signal("-INT")?;
+    let status = up.process.wait(LIMIT)?;
+    ensure!(status.success(), "{status}: {}", up.process.output());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_burst_with_nodes_inside_the_process() {
+    from_nothing_to_nothing(None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_burst_with_nodes_as_processes() {
+    let Some(broker) = RabbitMq::fresh(Version::Installed).unwrap() else { return };
+    from_nothing_to_nothing(Some(&broker.url)).await.unwrap();
+}
