@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn other_values_do_not_prepare_a_statement_again() {
         let connection = SqliteConnection::in_memory().unwrap();
-        connection.inner.execute_batch("CREATE TABLE a (b); CREATE INDEX a_b ON a (b)").unwrap();
+        connection.inner.execute_batch("CREATE TABLE a (b); CREATE INDEX a_1 ON a (b) WHERE b > 0").unwrap();
         let mut statement = connection.inner.prepare_cached("SELECT b FROM a WHERE b > ?1").unwrap();
         for value in 0..10 {
             rows(&mut statement, &[Value::Int(value)]).unwrap();
