@@ -161,12 +161,30 @@ impl Cluster {
         self.dir.path().join("objects")
     }
 
+    /// Where agents find the broker.
+    pub fn broker(&self) -> &str {
+        &self.options.broker
+    }
+
+    /// A command of one of our programs, set up as the others of this cluster, with a name for its directory.
+    pub(crate) fn command(&self, program: &str, name: &str) -> Result<Command> {
+        let mut command = Command::new(binary::path(program)?);
+        configure(&mut command, &self.options, self.dir.path(), name);
+        Ok(command)
+    }
+
     /// Starts an agent; returns its node id.
     pub fn start_agent(&mut self, agent: &AgentOptions) -> Result<NodeId> {
         let id: NodeId = format!("node-{}", self.agents.len() + 1).parse()?;
-        let process = start_agent(&self.options, self.dir.path(), &id, agent)?;
-        self.agents.push(Agent { id: id.clone(), process, options: agent.clone() });
+        self.start_agent_as(&id, agent)?;
         Ok(id)
+    }
+
+    /// Starts an agent under an id.
+    pub fn start_agent_as(&mut self, id: &NodeId, agent: &AgentOptions) -> Result<()> {
+        let process = start_agent(&self.options, self.dir.path(), id, agent)?;
+        self.agents.push(Agent { id: id.clone(), process, options: agent.clone() });
+        Ok(())
     }
 
     /// Starts an agent again, killed before if it still runs.
@@ -266,7 +284,7 @@ fn start_control_plane(options: &ClusterOptions, dir: &Path, index: usize) -> Re
     configure(&mut command, options, dir, &name);
     command.env("SPRINGTIDE__CONTROL_PLANE__LISTEN", "127.0.0.1:0");
     let mut process = Process::start(&name, &mut command, dir)?;
-    let address = process.wait_for_line("its address", SOON, listening_address)?;
+    let address = process.wait_for_line("its address", SOON, |line| address_in(line, "listening"))?;
     let server = Url::parse(&format!("http://{address}"))?;
     let client = Client::new(Options::new(server, u64::from(process.id())))?;
     Ok(ControlPlane { process, client })
@@ -296,9 +314,9 @@ fn configure(command: &mut Command, options: &ClusterOptions, dir: &Path, name: 
         .envs(options.settings.iter().map(|(key, value)| (key, value)));
 }
 
-/// The address in the line that says `listening`.
-fn listening_address(line: &str) -> Option<String> {
+/// The address in the line of a log that says so.
+pub(crate) fn address_in(line: &str, message: &str) -> Option<String> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let fields = line.get("fields").unwrap_or(&line);
-    (fields.get("message")? == "listening").then(|| fields.get("address")?.as_str().map(str::to_owned))?
+    (fields.get("message")? == message).then(|| fields.get("address")?.as_str().map(str::to_owned))?
 }

@@ -7,6 +7,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "it watches real processes in real time")]
 
+pub mod autoscaler;
 pub mod bench;
 pub mod binary;
 pub mod chaos;

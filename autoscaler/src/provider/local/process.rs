@@ -74,6 +74,8 @@ impl Agents for AgentProcesses {
 
 /// Until the child has ended, by itself or because it was told to.
 async fn live(mut child: Child, stop: CancellationToken, limit: Duration) {
+    // Waiting for a child closes its standard input, which would end it.
+    let _stdin = child.stdin.take();
     tokio::select! {
         status = child.wait() => {
             tracing::warn!(?status, "an agent has ended by itself");

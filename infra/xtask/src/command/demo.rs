@@ -43,6 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
     let out = workspace::path(OUTPUTS).join(format!("demo-{}", workspace::timestamp()));
     let job = house.submit(&args.prompt, &out)?;
     let pictures = pictures(&out)?;
+    eprintln!("made on {}: started by the autoscaler for this job", house.nodes()?.join(", "));
     if !args.once {
         eprintln!("\nup at {}; pictures are in {}", house.address(), out.display());
         eprintln!(
@@ -72,7 +73,18 @@ struct Job {
     status: String,
 }
 
-/// A whole Springtide in one process, with its data in a temporary directory.
+/// What `springtide nodes --json` prints, as far as it is used here.
+#[derive(Debug, Deserialize)]
+struct Nodes {
+    items: Vec<Node>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Node {
+    id: String,
+}
+
+/// A whole Springtide in one process, with its data in a temporary directory. It has no node until there is work.
 struct House {
     _up: Background,
     binary: PathBuf,
@@ -87,7 +99,8 @@ impl House {
         let log = fs::File::create(dir.path().join("log"))?;
         let mut command = Command::new(&binary);
         command
-            .args(["up", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+            .args(["up", "--autoscale", "--set", "autoscaler.listen=127.0.0.1:0"])
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
             .arg(dir.path().join("data"));
         command.stdout(log.try_clone()?).stderr(log);
         let mut up = Background::start("springtide up", &mut command, Signal::SIGTERM)?;
@@ -119,6 +132,14 @@ impl House {
         process::output(self.client().args(["models", "push"]).arg(model))
             .map(drop)
             .with_context(|| self.log())
+    }
+
+    /// The nodes that there are.
+    fn nodes(&self) -> Result<Vec<String>> {
+        let said = process::output(self.client().args(["nodes", "--json"]))?;
+        let nodes: Nodes = serde_json::from_str(said.trim())
+            .with_context(|| format!("springtide nodes --json printed {said:?}"))?;
+        Ok(nodes.items.into_iter().map(|node| node.id).collect())
     }
 
     /// Posts the job and waits for it; its progress goes to the terminal.
