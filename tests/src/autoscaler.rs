@@ -1,6 +1,6 @@
 //! The autoscaler of a cluster, as a process of its own.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -53,7 +53,7 @@ impl Autoscaler {
 
 /// What `explain` says of all actions that were decided, from the records in an autoscaler's data directory. Each has to
 /// come out the same when it is planned again.
-pub fn explained(data_dir: PathBuf) -> Result<String> {
+pub fn explained(data_dir: &Path) -> Result<String> {
     let mut command = Command::new(binary::path("springtide-autoscaler")?);
     command.args(["explain", "--actions", "--last", "1000", "--set"]);
     command.arg(format!("data_dir={}", data_dir.display()));
@@ -67,6 +67,6 @@ pub fn explained(data_dir: PathBuf) -> Result<String> {
 impl Cluster {
     /// What `explain` says of the cluster's autoscaler.
     pub fn explained(&self) -> Result<String> {
-        explained(self.dir().join(NAME))
+        explained(&self.dir().join(NAME))
     }
 }

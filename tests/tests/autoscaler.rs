@@ -127,7 +127,7 @@ async fn from_nothing_to_nothing(broker: Option<&str>) -> Result<()> {
     let mut up = Up::start(dir.path(), broker)?;
     let view = burst(&up.client).await?;
     all_done_once(&up.client, &view).await?;
-    explains_itself(&explained(dir.path().join("data"))?)?;
+    explains_itself(&explained(&dir.path().join("data"))?)?;
     up.process.signal("-INT")?;
     let status = up.process.wait(LIMIT)?;
     ensure!(status.success(), "{status}: {}", up.process.output());

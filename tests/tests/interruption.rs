@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use aws_sdk_ec2::types::{Filter, InstanceStateName, RequestLaunchTemplateData};
+use aws_sdk_ec2::types::{Filter, InstanceStateName, RequestLaunchTemplateData, Reservation};
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::json;
 use springtide_client::Package;
@@ -23,8 +23,8 @@ const REGION: &str = "us-east-1";
 /// Of one picture: so many that it is not done by the time that its machine goes.
 const STEPS: u64 = 100;
 const IMAGES: usize = 24;
-/// What is left of the two minutes when the warning comes: less than the picture takes.
-const LEFT: Duration = Duration::from_secs(4);
+/// Of the two minutes so much is over when the warning comes: what is left is less than the picture takes.
+const OVER: Duration = Duration::from_secs(116);
 
 /// A region of AWS, as moto plays it, with this test's own queue, template and tag.
 struct Aws {
@@ -95,7 +95,7 @@ impl Aws {
     async fn instances(&self) -> Result<BTreeMap<NodeId, bool>> {
         let tag = Filter::builder().name("tag:springtide:cluster").values(&self.cluster).build();
         let answer = self.ec2.describe_instances().filters(tag).send().await?;
-        let all = answer.reservations().iter().flat_map(|reservation| reservation.instances());
+        let all = answer.reservations().iter().flat_map(Reservation::instances);
         all.map(|instance| {
             let state = instance.state().and_then(|state| state.name()).context("no state")?;
             let id = instance.instance_id().context("no id")?.parse()?;
@@ -104,9 +104,9 @@ impl Aws {
         .collect()
     }
 
-    /// Puts the warning into the queue that an instance is taken back so soon.
-    async fn warn(&self, instance: &NodeId, left: Duration) -> Result<()> {
-        let noticed = jiff::Timestamp::now() - (Duration::from_mins(2) - left);
+    /// Puts the warning into the queue that an instance is taken back.
+    async fn warn(&self, instance: &NodeId) -> Result<()> {
+        let noticed = jiff::Timestamp::now() - OVER;
         let event = json!({
             "version": "0", "id": "12345678-1234-1234-1234-123456789012", "account": "123456789012",
             "source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning", "region": REGION,
@@ -225,13 +225,13 @@ async fn story() -> Result<()> {
     wait::until("a picture that is half done", LIMIT, async || {
         machines.look().await?;
         let tasks = client.tasks(job.id, None).await?.items;
-        node = tasks[0].node.clone();
+        node.clone_from(&tasks[0].node);
         Ok(tasks[0].progress >= 0.15)
     })
     .await?;
     let first = node.context("a running task without a node")?;
 
-    aws.warn(&first, LEFT).await?;
+    aws.warn(&first).await?;
     let warned = Instant::now();
     wait::until("the drain", LIMIT, async || {
         let nodes = client.nodes(None).await?.items;
