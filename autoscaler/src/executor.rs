@@ -9,6 +9,7 @@
 //!
 //! What it keeps in memory are hints: without them it waits longer, or asks once more than needed.
 
+mod fates;
 mod giving_back;
 mod renting;
 
@@ -83,6 +84,7 @@ pub struct Executor {
     /// When the machines are described again.
     describe_at: Instant,
     idle_since: BTreeMap<NodeId, Timestamp>,
+    fates: fates::Fates,
     observations: VecDeque<Observation>,
     given_back: BTreeMap<NodeId, Timestamp>,
     failures: BTreeMap<String, (Timestamp, String)>,
@@ -158,6 +160,7 @@ impl Executor {
             fleet: None,
             describe_at: Instant::now(),
             idle_since: BTreeMap::new(),
+            fates: fates::Fates::default(),
             observations: VecDeque::new(),
             given_back: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -228,6 +231,7 @@ impl Executor {
         self.describe(&scene).await;
         self.settle(&mut scene).await?;
         self.note_idle(&scene);
+        self.note_fates(&scene);
         let snapshot = self.snapshot(&scene);
         let plan = (self.planner)(&snapshot, &scene.policy, now);
         self.memory = plan.memory.clone();
@@ -357,6 +361,7 @@ impl Executor {
                 Action::Retire { node, pool, cause, .. } => {
                     if self.retire(node, pool, scene).await? && *cause == Cause::BootTimeout {
                         self.shared.metrics.boot_timeouts.with_label_values(&[pool]).inc();
+                        self.note_boot_timeout(node, scene);
                     }
                 }
             }

@@ -31,6 +31,8 @@ pub struct Memory {
     pub(crate) pools: BTreeMap<String, PoolMemory>,
     /// Offers that could not be had.
     pub(crate) avoided: BTreeMap<OfferKey, Avoidance>,
+    /// When a machine of each offer was heard first, the last one to be.
+    pub(crate) heard: BTreeMap<OfferKey, Timestamp>,
 }
 
 /// Of a pool: boot times, and when it last changed.
@@ -65,6 +67,7 @@ impl Memory {
             self.lanes.entry(demand.lane.clone()).or_default().note(demand, self.seen, snapshot.at);
         }
         for state in &snapshot.pools {
+            self.note_heard(&state.nodes, self.seen);
             let pool = self.pools.entry(state.name.clone()).or_default();
             pool.boots.note(&state.nodes, self.seen);
             if !pool.drained.is_empty() {

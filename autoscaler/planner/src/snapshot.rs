@@ -176,6 +176,15 @@ pub enum Observation {
         /// When.
         at: Timestamp,
     },
+    /// A machine of this kind has ended, or was given back, before its agent was heard.
+    NeverHeard {
+        /// What was rented.
+        offer: OfferKey,
+        /// Since when.
+        launched_at: Timestamp,
+        /// When that was seen.
+        at: Timestamp,
+    },
 }
 
 /// A wish that stands above the strategy, but within `min`, `max` and budget.

@@ -12,10 +12,14 @@ pub(super) fn unit(pool: &Pool) -> u32 {
     cheapest.map_or(1, |offer| offer.slots.max(1))
 }
 
-/// The offers that are not avoided now, cheapest first. Those of one price keep the order of the policy.
+/// The offers that are not avoided now, or else those that will do, cheapest first. Those of one price keep the order of the
+/// policy.
 pub(super) fn available<'a>(pool: &'a Pool, memory: &Memory, now: Timestamp) -> Vec<&'a Offer> {
     let mut offers: Vec<&Offer> =
         pool.offers.iter().filter(|offer| !memory.avoids(&offer.key(), now)).collect();
+    if offers.is_empty() {
+        offers = pool.offers.iter().filter(|offer| memory.will_do(&offer.key())).collect();
+    }
     offers.sort_by(|a, b| a.price_per_second().total_cmp(&b.price_per_second()));
     offers
 }

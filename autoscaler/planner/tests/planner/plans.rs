@@ -80,6 +80,45 @@ fn what_could_not_be_had_is_avoided_for_a_while_that_grows() {
 }
 
 #[test]
+fn what_was_taken_back_will_do_where_there_is_nothing_else() {
+    let mut policy = policy(Strategy::Predictive);
+    policy.pools[0].offers.truncate(1);
+    let spot = policy.pools[0].offers[0].key();
+    let mut snapshot = snapshot(Vec::new(), 4);
+    snapshot.observations = vec![Observation::Interrupted { offer: spot.clone(), at: start() }];
+    assert!(plan(&snapshot, &policy, start()).to_string().contains("g5/a/spot"));
+    snapshot.observations = vec![Observation::NoCapacity { offer: spot, at: start() }];
+    assert!(!plan(&snapshot, &policy, start()).to_string().contains("g5/a/spot"));
+}
+
+#[test]
+fn machines_that_never_come_up_are_rented_ever_more_seldom() {
+    let mut policy = policy(Strategy::Predictive);
+    policy.pools[0].offers.truncate(1);
+    let offer = policy.pools[0].offers[0].key();
+    let mut snapshot = snapshot(Vec::new(), 4);
+    let mut launches = Vec::new();
+    for second in 0..1200 {
+        snapshot.at = start() + seconds(second);
+        let next = plan(&snapshot, &policy, snapshot.at);
+        snapshot.memory = next.memory;
+        snapshot.observations.clear();
+        if next.actions.iter().any(|action| action.name() == "launch") {
+            launches.push(second);
+            // They come, and are gone at once.
+            let launched_at = snapshot.at;
+            let at = launched_at + std::time::Duration::from_millis(500);
+            let came = Observation::Launched { offer: offer.clone(), at: launched_at };
+            let gone = Observation::NeverHeard { offer: offer.clone(), launched_at, at };
+            snapshot.observations = vec![came, gone];
+        }
+    }
+    let pauses: Vec<_> = launches.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(launches.len() >= 4 && pauses[0] >= 60, "{launches:?}");
+    assert!(pauses.windows(2).all(|pair| pair[1] >= 2 * pair[0] - 3), "{launches:?}");
+}
+
+#[test]
 fn limits_hold_and_are_named() {
     let mut policy = policy(Strategy::Predictive);
     policy.pools[0].max = 3;
