@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use springtide_core::api::{ClusterView, NodeView, Predicted, WorkView};
+use springtide_core::api::{ClusterView, NodeView, Predicted};
 use springtide_core::node::NodeState;
 use springtide_core::{LaneName, NodeId, Priority, Timestamp};
 use springtide_planner::{
-    Demand, LaneDemand, Launch, Memory, Node, Observation, Offer, OfferKey, Override, Policy, Pool,
-    PoolState, Run, Snapshot,
+    Arrived, Demand, Due, LaneDemand, Launch, Memory, Node, Observation, Offer, OfferKey, Override, Policy,
+    Pool, PoolState, Run, Snapshot,
 };
 
 use crate::launches::OpenLaunch;
@@ -45,7 +45,7 @@ pub struct Sight<'a> {
 
 /// The snapshot.
 pub fn snapshot(sight: &Sight<'_>, policy: &Policy, overrides: impl Fn(&str) -> Vec<Override>) -> Snapshot {
-    let lanes = sight.view.lanes.iter().map(|lane| demand(&lane.name, &sight.view.work)).collect();
+    let lanes = sight.view.lanes.iter().map(|lane| demand(&lane.name, sight.view)).collect();
     let machines = Machines::new(sight);
     let pools = match sight.fleet {
         None => Vec::new(),
@@ -60,7 +60,7 @@ pub fn snapshot(sight: &Sight<'_>, policy: &Policy, overrides: impl Fn(&str) -> 
     }
 }
 
-fn demand(lane: &LaneName, work: &[WorkView]) -> LaneDemand {
+fn demand(lane: &LaneName, view: &ClusterView) -> LaneDemand {
     let of = |priority: Priority| {
         let mut demand = Demand {
             priority,
@@ -68,27 +68,26 @@ fn demand(lane: &LaneName, work: &[WorkView]) -> LaneDemand {
             released: Predicted::default(),
             running: Predicted::default(),
             oldest_waiting: None,
-            arrived: None,
+            arrived: Some(arrived(lane, priority, view)),
         };
-        for work in work.iter().filter(|work| work.lane == *lane && work.priority == priority) {
-            add(&mut demand.waiting, &work.waiting);
-            add(&mut demand.released, &work.released);
-            add(&mut demand.running, &work.running);
+        for work in view.work.iter().filter(|work| work.lane == *lane && work.priority == priority) {
+            demand.waiting = demand.waiting.and(&work.waiting);
+            demand.released = demand.released.and(&work.released);
+            demand.running = demand.running.and(&work.running);
             demand.oldest_waiting = demand.oldest_waiting.into_iter().chain(work.oldest_waiting).min();
         }
         demand
     };
     let priorities = [Priority::High, Priority::Normal, Priority::Low].map(of).into();
-    LaneDemand { lane: lane.clone(), priorities, deadlines: Vec::new() }
+    let due = view.deadlines.iter().filter(|due| due.lane == *lane);
+    let deadlines = due.map(|due| Due { by: due.by, load: due.load }).collect();
+    LaneDemand { lane: lane.clone(), priorities, deadlines }
 }
 
-/// The sum of two independent sums; its percentile as a normal distribution has it.
-fn add(sum: &mut Predicted, more: &Predicted) {
-    const P90: f64 = 1.281_552;
-    sum.tasks += more.tasks;
-    sum.mean_s += more.mean_s;
-    sum.variance_s2 += more.variance_s2;
-    sum.p90_s = sum.mean_s + P90 * sum.variance_s2.max(0.0).sqrt();
+/// What ever arrived; without a row nothing did.
+fn arrived(lane: &LaneName, priority: Priority, view: &ClusterView) -> Arrived {
+    let found = view.arrivals.iter().find(|one| one.lane == *lane && one.priority == priority);
+    found.map_or_else(Arrived::default, |row| Arrived { tasks: row.tasks, seconds: row.predicted_s })
 }
 
 /// Nodes and machines, brought together.

@@ -1,25 +1,66 @@
 //! The whole cluster in one snapshot, and the gauges that follow from it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use springtide_core::api::{ClusterView, LaneView, LaunchView, NodeView, Predicted, RunView, WorkView};
+use springtide_core::LaneName;
+use springtide_core::api::{
+    ArrivalsView, ClusterView, DueView, LaneView, LaunchView, NodeView, Predicted, RunView, WorkView,
+};
 use springtide_core::lane::{Device, DeviceRequest};
 use springtide_core::node::NodeState;
 use springtide_core::wire::NodeCondition;
-use springtide_store::port::{BacklogRow, LaunchRow, NodeRow, Result};
+use springtide_store::port::{ArrivalsRow, BacklogRow, DueRow, LaunchRow, NodeRow, Result};
 
 use crate::app::App;
 use crate::registry::Seen;
+
+/// Jobs with a deadline that are looked at: those that are due first.
+const DUE_JOBS: u32 = 1000;
+/// Jobs of a lane that are due within so long of each other are taken together …
+const DUE_TOGETHER: Duration = Duration::from_secs(10);
+/// … and so many steps are shown of each lane.
+const DUE_STEPS: usize = 32;
 
 impl App {
     /// One snapshot of work, nodes and launches.
     pub async fn cluster_view(&self) -> Result<ClusterView> {
         let at = self.now();
         let work = self.store.backlog().await?.iter().map(|row| self.work_view(row)).collect();
+        let arrivals = self.store.arrivals().await?.into_iter().map(arrivals_view).collect();
+        let deadlines = self.deadlines(&self.store.due(DUE_JOBS).await?);
         let nodes = self.store.nodes(at).await?.iter().map(|row| self.node_view(row)).collect();
         let launches = self.store.launches(at).await?.into_iter().map(launch_view).collect();
         let lanes = self.lanes.iter().map(|lane| self.lane_view(lane)).collect();
-        Ok(ClusterView { at, lanes, work, nodes, launches })
+        Ok(ClusterView { at, lanes, work, arrivals, deadlines, nodes, launches })
+    }
+
+    /// What is due, by lane, in few steps.
+    fn deadlines(&self, rows: &[DueRow]) -> Vec<DueView> {
+        let mut lanes: BTreeMap<&LaneName, Vec<DueView>> = BTreeMap::new();
+        for row in rows {
+            let device = self.device_for(row.device, &row.lane);
+            let load = self.forecasts.predicted(&row.model, device, &row.load);
+            let steps = lanes.entry(&row.lane).or_default();
+            // Late together: to take them for due at the earliest of them errs on the safe side.
+            let shown = steps.len();
+            match steps.last_mut().filter(|last| row.by.since(last.by) < DUE_TOGETHER) {
+                Some(last) => last.load = last.load.and(&load),
+                None if shown < DUE_STEPS => {
+                    steps.push(DueView { lane: row.lane.clone(), by: row.by, load });
+                }
+                None => {}
+            }
+        }
+        lanes.into_values().flatten().collect()
+    }
+
+    fn device_for(&self, asked: DeviceRequest, lane: &LaneName) -> Device {
+        match asked {
+            DeviceRequest::Cpu => Device::Cpu,
+            DeviceRequest::Cuda => Device::Cuda,
+            DeviceRequest::Any => self.lanes.get(lane).map_or(Device::Cpu, |lane| lane.device),
+        }
     }
 
     fn lane_view(&self, lane: &springtide_core::lane::Lane) -> LaneView {
@@ -36,11 +77,7 @@ impl App {
     }
 
     fn work_view(&self, row: &BacklogRow) -> WorkView {
-        let device = match row.device {
-            DeviceRequest::Cpu => Device::Cpu,
-            DeviceRequest::Cuda => Device::Cuda,
-            DeviceRequest::Any => self.lanes.get(&row.lane).map_or(Device::Cpu, |lane| lane.device),
-        };
+        let device = self.device_for(row.device, &row.lane);
         WorkView {
             lane: row.lane.clone(),
             device: row.device,
@@ -123,6 +160,11 @@ impl App {
         }
         Ok(())
     }
+}
+
+fn arrivals_view(row: ArrivalsRow) -> ArrivalsView {
+    let ArrivalsRow { lane, priority, tasks, seconds } = row;
+    ArrivalsView { lane, priority, tasks, predicted_s: seconds }
 }
 
 fn run_views(seen: &Seen) -> Vec<RunView> {

@@ -211,6 +211,8 @@ impl Plane for FakePlane {
             at: now,
             lanes: vec![lane],
             work: vec![work],
+            arrivals: Vec::new(),
+            deadlines: Vec::new(),
             nodes: state.nodes.iter().map(|(id, known)| view(id, known, now)).collect(),
             launches: state.launches.values().filter(|launch| !launch.closed).cloned().collect(),
         })

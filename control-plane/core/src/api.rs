@@ -9,7 +9,7 @@ mod problem;
 
 use serde::{Deserialize, Serialize};
 
-pub use cluster::{ClusterView, LaneView, Predicted, WorkView};
+pub use cluster::{ArrivalsView, ClusterView, DueView, LaneView, Predicted, WorkView};
 pub use job::{JobError, JobLinks, JobTimings, JobView, OutputView, SubmitJob, TaskAttemptView, TaskView};
 pub use launch::{LaunchView, LeaseGrant, LeaseWish, PutLaunch};
 pub use node::{DrainNode, ModelView, NodeView, RetireNode, RunView};

@@ -56,6 +56,7 @@ fn job(tasks: u32) -> NewJob {
             units: 1.0,
             input: JobInput::Same(TaskInput::Inline(serde_json::json!({ "sleep_s": 0.0, "output": "x" }))),
         },
+        predicted_s: 0.0,
         release: None,
     }
 }

@@ -7,6 +7,7 @@ const STEPS: &[&str] = &[
     include_str!("../migrations/0001_jobs.sql"),
     include_str!("../migrations/0002_cluster.sql"),
     include_str!("../migrations/0003_locks.sql"),
+    include_str!("../migrations/0004_arrivals.sql"),
 ];
 
 /// Brings the tables to the form that this version knows. Several processes may do so at once.

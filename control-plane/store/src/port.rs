@@ -20,8 +20,8 @@ pub use job::{Idempotency, JobInput, JobSpec, NewJob, SourceRange, Submitted};
 pub use lock::{Claim, Hold, HoldChange, HoldState, Holds, LockRequest, LockWish, WantedKey};
 pub use node::{NodeRow, NodeSighting};
 pub use release::{
-    Applied, BacklogRow, Cancelled, EventOutcome, FinishedRun, InFlight, LaneRoom, ReconcileAction,
-    Reconciliation, ReleaseNow, ReleaseRequest, Released, ReleasedTask, StopRun, Sum,
+    Applied, ArrivalsRow, BacklogRow, Cancelled, DueRow, EventOutcome, FinishedRun, InFlight, LaneRoom,
+    ReconcileAction, Reconciliation, ReleaseNow, ReleaseRequest, Released, ReleasedTask, StopRun, Sum,
 };
 pub use view::{AttemptRow, Cursor, JobFilter, JobRow, JobTimings, Page, TaskFilter, TaskRow};
 
@@ -127,6 +127,10 @@ pub trait Store: Send + Sync {
     async fn checkpoints(&self) -> Result<HashSet<String>>;
     /// What waits, is released and runs, summed by lane, device, priority and model; one consistent snapshot.
     async fn backlog(&self) -> Result<Vec<BacklogRow>>;
+    /// All that was ever accepted, by lane and priority.
+    async fn arrivals(&self) -> Result<Vec<ArrivalsRow>>;
+    /// What should be done by a moment and is not yet running: the earliest deadlines, of at most so many jobs.
+    async fn due(&self, most: u32) -> Result<Vec<DueRow>>;
     /// The earliest time at which a task that may not be released yet may be.
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>>;
 

@@ -11,13 +11,13 @@ use springtide_core::{JobId, ModelId, NodeId, TaskId, Timestamp};
 use crate::Result;
 use crate::engine::Engine;
 use crate::port::{
-    Applied, AttemptRow, BacklogRow, Cancelled, Commit, Cursor, Fence, ForecastRow, HoldChange, Holds,
-    InFlight, JobFilter, JobRow, LaunchRow, Lease, LeaseRequest, LockRequest, ModelRow, NewJob, NodeRow,
-    NodeSighting, Page, ReconcileAction, Reconciliation, ReleaseRequest, Released, SourceRange, Store,
-    Submitted, TaskFilter, TaskRow, TokenRow,
+    Applied, ArrivalsRow, AttemptRow, BacklogRow, Cancelled, Commit, Cursor, DueRow, Fence, ForecastRow,
+    HoldChange, Holds, InFlight, JobFilter, JobRow, LaunchRow, Lease, LeaseRequest, LockRequest, ModelRow,
+    NewJob, NodeRow, NodeSighting, Page, ReconcileAction, Reconciliation, ReleaseRequest, Released,
+    SourceRange, Store, Submitted, TaskFilter, TaskRow, TokenRow,
 };
 use crate::transaction::{
-    admin, apply::Apply, cancel::Cancel, hold, jobs, launch, lease, lock, model, node, overview,
+    admin, apply::Apply, arrivals, cancel::Cancel, hold, jobs, launch, lease, lock, model, node, overview,
     reconcile::Reconcile, release::Release, submit::Submit, tasks,
 };
 
@@ -106,6 +106,14 @@ impl<E: Engine> Store for SqlStore<E> {
 
     async fn backlog(&self) -> Result<Vec<BacklogRow>> {
         self.0.read(overview::Overview).await
+    }
+
+    async fn arrivals(&self) -> Result<Vec<ArrivalsRow>> {
+        self.0.read(arrivals::Arrivals).await
+    }
+
+    async fn due(&self, most: u32) -> Result<Vec<DueRow>> {
+        self.0.read(arrivals::Due { most }).await
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>> {

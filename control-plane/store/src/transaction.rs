@@ -6,6 +6,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod apply;
+pub(crate) mod arrivals;
 mod backlog;
 pub(crate) mod cancel;
 mod fence;

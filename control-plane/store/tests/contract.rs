@@ -92,6 +92,8 @@ on_each_database! {
         tasks_come_by_index_in_pages,
         a_retry_of_a_retry_names_the_original,
         the_backlog_sums_sizes_and_knows_the_oldest,
+        arrivals_only_grow,
+        what_is_due_is_what_does_not_run_yet,
     }
     nodes {
         a_node_is_heard_drained_and_retired,

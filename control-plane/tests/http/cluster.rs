@@ -186,4 +186,26 @@ async fn metrics_and_cluster_show_the_backlog() {
     assert!(text.contains(waiting), "{text}");
     let cluster = api.get("/v1/cluster").await.json();
     assert_eq!(cluster["work"][0]["waiting"]["tasks"], json!(3));
+    let arrived = json!([{"lane": "cpu", "priority": "low", "tasks": 3, "predicted_s": 30.0}]);
+    assert_eq!(cluster["arrivals"], arrived);
+    assert_eq!(cluster["deadlines"], json!([]));
+}
+
+#[tokio::test]
+async fn the_cluster_shows_what_is_due_in_few_steps() {
+    let api = Api::new().await;
+    let after = |seconds| (api.app.now() + std::time::Duration::from_secs(seconds)).to_string();
+    let (early, close, late) = (after(600), after(605), after(3600));
+    for deadline in [&late, &close, &early] {
+        api.submit(&json!({"model": "echo", "inputs": [{}, {}], "deadline": deadline})).await;
+    }
+    let cluster = api.get("/v1/cluster").await.json();
+    let due: Vec<_> = cluster["deadlines"].as_array().unwrap().iter().collect();
+    assert_eq!(due.len(), 2, "{due:?}");
+    assert_eq!(
+        (&due[0]["by"], &due[0]["load"]["tasks"], &due[0]["lane"]),
+        (&json!(early), &json!(4), &json!("cpu"))
+    );
+    assert_eq!((&due[1]["by"], &due[1]["load"]["tasks"]), (&json!(late), &json!(2)));
+    assert_eq!(due[0]["load"]["mean_s"], json!(40.0), "nothing is known of it: 10 s each");
 }

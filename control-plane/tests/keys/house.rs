@@ -163,8 +163,15 @@ impl House {
             units: 1.0,
             input: JobInput::Same(TaskInput::Inline(json!({}))),
         };
-        let job =
-            NewJob { id, accepted_at: now, owner: "somebody".into(), idempotency: None, spec, release: None };
+        let job = NewJob {
+            id,
+            accepted_at: now,
+            owner: "somebody".into(),
+            idempotency: None,
+            spec,
+            predicted_s: 0.0,
+            release: None,
+        };
         self.app.store.submit(job).await.unwrap();
         self.app.publisher.nudge();
         id

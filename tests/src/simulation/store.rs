@@ -10,10 +10,10 @@ use springtide_core::task::{Moment, RetryPolicy};
 use springtide_core::wire::TaskEvent;
 use springtide_core::{JobId, ModelId, NodeId, TaskId, Timestamp};
 use springtide_store::port::{
-    Applied, AttemptRow, BacklogRow, Cancelled, Commit, Cursor, Fence, ForecastRow, HoldChange, Holds,
-    InFlight, JobFilter, JobRow, LaunchRow, Lease, LeaseRequest, LockRequest, ModelRow, NewJob, NodeRow,
-    NodeSighting, Page, ReconcileAction, Reconciliation, ReleaseRequest, Released, SourceRange, Submitted,
-    TaskFilter, TaskRow, TokenRow,
+    Applied, ArrivalsRow, AttemptRow, BacklogRow, Cancelled, Commit, Cursor, DueRow, Fence, ForecastRow,
+    HoldChange, Holds, InFlight, JobFilter, JobRow, LaunchRow, Lease, LeaseRequest, LockRequest, ModelRow,
+    NewJob, NodeRow, NodeSighting, Page, ReconcileAction, Reconciliation, ReleaseRequest, Released,
+    SourceRange, Submitted, TaskFilter, TaskRow, TokenRow,
 };
 use springtide_store::{Error, Result, Store};
 use tokio::time::sleep;
@@ -223,6 +223,8 @@ pass_on! {
     Write change_holds(fence: &Fence, changes: &[HoldChange]) -> ();
     Write lock(request: &LockRequest) -> Vec<Option<u64>>;
     Read backlog() -> Vec<BacklogRow>;
+    Read arrivals() -> Vec<ArrivalsRow>;
+    Read due(most: u32) -> Vec<DueRow>;
     Read next_due(now: Timestamp) -> Option<Timestamp>;
     Read nodes(gone_since: Timestamp) -> Vec<NodeRow>;
     Write put_model(model: ModelRow) -> ();

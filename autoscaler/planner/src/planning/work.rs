@@ -33,7 +33,7 @@ pub(crate) struct Work {
     pub(crate) remaining: Distribution,
     /// First and second moment of a task's seconds.
     pub(crate) runtime: (f64, f64),
-    /// Work with a deadline.
+    /// Work with a deadline, the earliest first.
     pub(crate) deadlines: Vec<Due>,
 }
 
@@ -66,7 +66,8 @@ impl Work {
             .and_then(crate::memory::LaneMemory::runtime);
         let runtime = runtime.unwrap_or_else(|| mean_of(&classes[0]));
         let (running, remaining) = remaining(pool, snapshot, policy, runtime);
-        let deadlines = demands.iter().flat_map(|demand| &demand.deadlines).copied().collect();
+        let mut deadlines: Vec<Due> = demands.iter().flat_map(|demand| &demand.deadlines).copied().collect();
+        deadlines.sort_by_key(|due| due.by);
         Self { classes, running, remaining, runtime, deadlines }
     }
 

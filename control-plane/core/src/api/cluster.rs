@@ -18,6 +18,12 @@ pub struct ClusterView {
     pub lanes: Vec<LaneView>,
     /// Work by lane, priority, device and model. Waiting work stands under the smallest lane that fits.
     pub work: Vec<WorkView>,
+    /// All that was ever accepted, by lane and priority: what arrived between two snapshots is the difference.
+    #[serde(default)]
+    pub arrivals: Vec<ArrivalsView>,
+    /// Work with a deadline that is not yet running, counted in `work` as well; by lane, the earliest first.
+    #[serde(default)]
+    pub deadlines: Vec<DueView>,
     /// The nodes that are not gone.
     pub nodes: Vec<NodeView>,
     /// Launches that are open.
@@ -64,6 +70,33 @@ pub struct WorkView {
     pub oldest_waiting: Option<Timestamp>,
 }
 
+/// All that was ever accepted of one priority, as counters. One that went down was reset, and counts from there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ArrivalsView {
+    /// The smallest lane that fits.
+    #[schema(value_type = String)]
+    pub lane: LaneName,
+    /// The priority.
+    pub priority: Priority,
+    /// Tasks.
+    pub tasks: u64,
+    /// Their seconds, as they were predicted when they were accepted.
+    pub predicted_s: f64,
+}
+
+/// Work that should be done by a moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DueView {
+    /// The smallest lane that fits.
+    #[schema(value_type = String)]
+    pub lane: LaneName,
+    /// The deadline; of jobs that were taken together, the earliest.
+    #[schema(value_type = String, format = DateTime)]
+    pub by: Timestamp,
+    /// What is not yet running of it.
+    pub load: Predicted,
+}
+
 /// A number of tasks and how long they will run, all together on one device, as a distribution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Predicted {
@@ -75,4 +108,24 @@ pub struct Predicted {
     pub variance_s2: f64,
     /// 90th percentile of that sum.
     pub p90_s: f64,
+}
+
+/// The 90th percentile of the standard normal distribution.
+const Z90: f64 = 1.281_551_565_544_6;
+
+impl Predicted {
+    /// This and independent other work; its percentile as a normal distribution has it.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        if other.tasks == 0 {
+            return *self;
+        }
+        let (mean_s, variance_s2) = (self.mean_s + other.mean_s, self.variance_s2 + other.variance_s2);
+        Self {
+            tasks: self.tasks + other.tasks,
+            mean_s,
+            variance_s2,
+            p90_s: mean_s + Z90 * variance_s2.max(0.0).sqrt(),
+        }
+    }
 }

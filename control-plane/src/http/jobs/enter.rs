@@ -1,9 +1,10 @@
 //! Puts a checked job into the store, and tells whoever has to know.
 
 use springtide_core::job::{EverStarted, TaskCounts};
+use springtide_core::lane::Device;
 use springtide_core::{JobId, Timestamp};
 use springtide_forecast::Work;
-use springtide_store::port::{Idempotency, JobInput, JobRow, JobSpec, JobTimings, NewJob};
+use springtide_store::port::{Idempotency, JobInput, JobRow, JobSpec, JobTimings, NewJob, Sum};
 
 use super::check::{Checked, Tasks};
 use super::inputs::Parked;
@@ -33,20 +34,24 @@ pub async fn enter(app: &App, entry: Entry) -> Result<JobRow> {
     let mut parked = Parked::new(app);
     parked.park(id, &mut spec.input, body_bytes).await?;
     let release = release_now(app, &spec);
+    let predicted_s = predicted_s(app, &spec);
     let row = row(id, &owner, &spec, accepted_at);
     let timer = app.metrics.store_seconds.with_label_values(&["submit"]).start_timer();
-    let submitted =
-        match app.store.submit(NewJob { id, accepted_at, owner, idempotency, spec, release }).await {
-            Ok(submitted) => submitted,
-            Err(error) => {
-                use springtide_store::Error::{Broken, Unavailable};
-                if matches!(error, Broken(_) | Unavailable(_)) {
-                    // Nobody knows whether it was committed. Inputs that nobody needs cost space; lost ones a job.
-                    parked.keep();
-                }
-                return Err(error.into());
+    let submitted = match app
+        .store
+        .submit(NewJob { id, accepted_at, owner, idempotency, spec, predicted_s, release })
+        .await
+    {
+        Ok(submitted) => submitted,
+        Err(error) => {
+            use springtide_store::Error::{Broken, Unavailable};
+            if matches!(error, Broken(_) | Unavailable(_)) {
+                // Nobody knows whether it was committed. Inputs that nobody needs cost space; lost ones a job.
+                parked.keep();
             }
-        };
+            return Err(error.into());
+        }
+    };
     timer.observe_duration();
     if submitted.repeated {
         return Ok(app.store.job(submitted.job).await?);
@@ -102,6 +107,12 @@ fn latest_start(app: &App, checked: &Checked, deadline: Timestamp) -> Timestamp 
     let seconds = known.map_or(0.0, |known| known.mean) / f64::from(slots.min(tasks.count));
     let takes = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
     deadline - takes
+}
+
+/// How long all its tasks together will run, as far as is known.
+fn predicted_s(app: &App, spec: &JobSpec) -> f64 {
+    let device = app.lanes.get(&spec.lane).map_or(Device::Cpu, |lane| lane.device);
+    app.forecasts.predicted(&spec.model, device, &Sum::of(spec.tasks.into(), spec.units)).mean_s
 }
 
 /// The row that a new job has, so that it need not be read again. Its inputs are left out, as in lists.

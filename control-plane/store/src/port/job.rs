@@ -25,6 +25,8 @@ pub struct NewJob {
     pub idempotency: Option<Idempotency>,
     /// What never changes of it.
     pub spec: JobSpec,
+    /// Seconds that all its tasks together are expected to run, as far as is known now.
+    pub predicted_s: f64,
     /// Release its first tasks in the same commit, if nothing of equal or higher rank waits for the lane.
     pub release: Option<(Fence, ReleaseNow)>,
 }

@@ -225,6 +225,34 @@ pub struct BacklogRow {
     pub oldest_waiting: Option<Timestamp>,
 }
 
+/// All that was ever accepted of one priority, as counters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArrivalsRow {
+    /// The smallest lane that fits.
+    pub lane: LaneName,
+    /// The priority.
+    pub priority: Priority,
+    /// Tasks.
+    pub tasks: u64,
+    /// Their seconds, as they were predicted when they were accepted.
+    pub seconds: f64,
+}
+
+/// Tasks that are not yet running, and should be done by a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DueRow {
+    /// The deadline.
+    pub by: Timestamp,
+    /// The smallest lane that fits.
+    pub lane: LaneName,
+    /// The device that they ask for.
+    pub device: DeviceRequest,
+    /// Their model.
+    pub model: ModelId,
+    /// How many, and their sizes.
+    pub load: Sum,
+}
+
 /// A number of tasks and their sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sum {
@@ -234,4 +262,12 @@ pub struct Sum {
     pub units: f64,
     /// Σ units².
     pub units_squared: f64,
+}
+
+impl Sum {
+    /// So many tasks of this size each.
+    pub fn of(count: u64, units: f64) -> Self {
+        let number = count as f64;
+        Self { count, units: number * units, units_squared: number * units * units }
+    }
 }

@@ -27,6 +27,8 @@ pub(super) struct Counters {
     pub(super) waiting: Tally,
     pub(super) released: Tally,
     pub(super) running: Tally,
+    /// All that was ever accepted: tasks, and their seconds as they were predicted then. Written, not read back here.
+    arrived: (i64, f64),
 }
 
 /// A [`Sum`] that may be negative.
@@ -75,6 +77,8 @@ impl Counters {
         self.waiting.add(other.waiting);
         self.released.add(other.released);
         self.running.add(other.running);
+        self.arrived.0 += other.arrived.0;
+        self.arrived.1 += other.arrived.1;
     }
 
     fn is_zero(&self) -> bool {
@@ -115,8 +119,8 @@ impl Backlog {
 }
 
 const ADD: &str = "INSERT INTO backlog (lane, device, priority, model, waiting, waiting_units, waiting_squares, \
-    released, released_units, released_squares, running, running_units, running_squares) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+    released, released_units, released_squares, running, running_units, running_squares, arrived, arrived_seconds) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
     ON CONFLICT (lane, device, priority, model) DO UPDATE SET \
     waiting = backlog.waiting + excluded.waiting, \
     waiting_units = CASE WHEN backlog.waiting + excluded.waiting = 0 THEN 0 ELSE backlog.waiting_units + excluded.waiting_units END, \
@@ -126,7 +130,9 @@ const ADD: &str = "INSERT INTO backlog (lane, device, priority, model, waiting, 
     released_squares = CASE WHEN backlog.released + excluded.released = 0 THEN 0 ELSE backlog.released_squares + excluded.released_squares END, \
     running = backlog.running + excluded.running, \
     running_units = CASE WHEN backlog.running + excluded.running = 0 THEN 0 ELSE backlog.running_units + excluded.running_units END, \
-    running_squares = CASE WHEN backlog.running + excluded.running = 0 THEN 0 ELSE backlog.running_squares + excluded.running_squares END";
+    running_squares = CASE WHEN backlog.running + excluded.running = 0 THEN 0 ELSE backlog.running_squares + excluded.running_squares END, \
+    arrived = backlog.arrived + excluded.arrived, \
+    arrived_seconds = backlog.arrived_seconds + excluded.arrived_seconds";
 
 const READ: &str = "SELECT lane, device, priority, model, waiting, waiting_units, waiting_squares, \
     released, released_units, released_squares, running, running_units, running_squares FROM backlog \
@@ -137,6 +143,7 @@ fn row_of(key: &Key, change: &Counters) -> Vec<Value> {
     for tally in [change.waiting, change.released, change.running] {
         row.extend(tally.values());
     }
+    row.extend([change.arrived.0.into(), change.arrived.1.into()]);
     row
 }
 
@@ -176,6 +183,7 @@ impl Tx<'_> {
                     waiting: Tally::read(&mut row)?,
                     released: Tally::read(&mut row)?,
                     running: Tally::read(&mut row)?,
+                    arrived: (0, 0.0),
                 };
                 stored.insert(key, counters);
             }
@@ -186,6 +194,12 @@ impl Tx<'_> {
             all.entry(key.clone()).or_default().add(change);
         }
         Ok(all)
+    }
+
+    /// Counts tasks that were accepted; `seconds` is what all of them together are expected to run.
+    pub(super) fn count_arrived(&mut self, key: &Key, tasks: u32, seconds: f64) {
+        let arrived = &mut self.backlog.change(key.clone()).arrived;
+        *arrived = (arrived.0 + i64::from(tasks), arrived.1 + seconds);
     }
 
     /// Counts tasks in (or, with a negative count, out of) a state. `key.lane` is the smallest that fits; for a task

@@ -2,6 +2,7 @@
 
 use futures::FutureExt;
 
+use super::arrivals::DUE_JOBS;
 use super::ledger::{job, task};
 use super::overview::OLDEST;
 use super::release::candidates::{EXCLUSIVE_RANGES, FIRST_RANKS, RANGES, ROWS};
@@ -42,6 +43,7 @@ fn busy_statements_use_indices() {
         SUCCEEDED_PAGE,
         FAILED_PAGE,
         OLDEST,
+        DUE_JOBS,
         job::LOAD,
         task::LOAD,
         task::LOAD_OPEN,

@@ -68,6 +68,7 @@ impl Transaction for Submit {
         self.insert(tx).await?;
         let waiting = TaskState::Waiting { not_before: job.accepted_at };
         tx.count(&self.counted_as, &waiting, Tally::of(job.spec.tasks.into(), job.spec.units));
+        tx.count_arrived(&self.counted_as, job.spec.tasks, job.predicted_s);
         let mut released = Vec::new();
         if let (1.., Some((_, now))) = (room, &job.release) {
             let mut ledger = Ledger::new(job.accepted_at);
@@ -145,8 +146,8 @@ impl Submit {
         tx.execute(
             "INSERT INTO jobs (id, owner, model, priority, lane, device, class, rank, gpu_memory_bytes, units, \
              exclusive_key, max_retries, status, version, total, next_index, unreleased, released, running, succeeded, \
-             failed, cancelled, accepted_at, load_s, run_s) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
-             'queued', 1, $13, 0, $14, 0, 0, 0, 0, 0, $15, 0, 0)",
+             failed, cancelled, accepted_at, load_s, run_s, deadline) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
+             'queued', 1, $13, 0, $14, 0, 0, 0, 0, 0, $15, 0, 0, $16)",
             &values![
                 job.id,
                 &job.owner,
@@ -163,6 +164,7 @@ impl Submit {
                 spec.tasks,
                 spec.tasks,
                 job.accepted_at,
+                spec.deadline,
             ],
         )
         .await?;

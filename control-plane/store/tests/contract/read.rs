@@ -1,11 +1,15 @@
 //! Pages, filters, and which tasks of a job failed.
 
+use std::time::Duration;
+
 use springtide_core::job::JobStatus;
 use springtide_core::{FailureClass, JobId, Priority};
 use springtide_store::Error;
-use springtide_store::port::{Cursor, JobFilter, JobInput, SourceRange, TaskFilter};
+use springtide_store::port::{
+    ArrivalsRow, Cursor, Idempotency, JobFilter, JobInput, NewJob, SourceRange, Sum, TaskFilter,
+};
 
-use super::world::{World, cpu_room, input};
+use super::world::{World, cpu, cpu_room, input};
 
 async fn pages(world: &World, filter: &JobFilter, limit: u32) -> Vec<JobId> {
     let mut ids = Vec::new();
@@ -153,4 +157,56 @@ pub(crate) async fn the_backlog_sums_sizes_and_knows_the_oldest(world: World) {
     assert_eq!(backlog[0].oldest_waiting, Some(first.accepted_at));
     world.store.cancel(first.id, world.now()).await.unwrap();
     assert_eq!(world.store.backlog().await.unwrap()[0].oldest_waiting, Some(second.accepted_at));
+}
+
+pub(crate) async fn arrivals_only_grow(world: World) {
+    assert_eq!(world.store.arrivals().await.unwrap(), []);
+    let mut job = world.job_with(3, Priority::High);
+    job.predicted_s = 12.5;
+    job.idempotency = Some(Idempotency { key: "once".into(), body_sha256: "0".into() });
+    let first = world.store.submit(job.clone()).await.unwrap().job;
+    // A repeated request brings nothing.
+    world.store.submit(NewJob { id: JobId::new(world.now(), 77), ..job }).await.unwrap();
+    world.submit(2).await;
+    let mut other = world.job(4);
+    other.spec.model = "echo@2".parse().unwrap();
+    world.store.submit(other).await.unwrap();
+    let row = |priority, tasks, seconds| ArrivalsRow { lane: cpu(), priority, tasks, seconds };
+    let arrived = [row(Priority::Normal, 6, 60.0), row(Priority::High, 3, 12.5)];
+    assert_eq!(world.store.arrivals().await.unwrap(), arrived);
+    // What ends was there all the same.
+    let fence = world.lead().await;
+    world.release(&fence, &[cpu_room(2)]).await;
+    world.store.cancel(first, world.now()).await.unwrap();
+    assert_eq!(world.store.arrivals().await.unwrap(), arrived);
+}
+
+pub(crate) async fn what_is_due_is_what_does_not_run_yet(world: World) {
+    let deadline = |after: u64| world.now() + Duration::from_secs(after);
+    world.submit(5).await;
+    let mut jobs = Vec::new();
+    for (tasks, after) in [(3, 500), (2, 100), (1, 300)] {
+        let mut job = world.job(tasks);
+        job.spec.deadline = Some(deadline(after));
+        job.spec.units = 2.0;
+        jobs.push((job.id, job.spec.deadline.unwrap()));
+        world.store.submit(job).await.unwrap();
+    }
+    let seen = async |most| -> Vec<_> {
+        let rows = world.store.due(most).await.unwrap();
+        rows.into_iter().map(|row| (row.by, row.load)).collect()
+    };
+    let [late, early, middle] = [0, 1, 2].map(|at: usize| jobs[at].1);
+    let all = [(early, Sum::of(2, 2.0)), (middle, Sum::of(1, 2.0)), (late, Sum::of(3, 2.0))];
+    assert_eq!(seen(10).await, all);
+    assert_eq!(seen(2).await, all[..2]);
+    // What is released is still due; what runs, has ended or was cancelled is not.
+    let fence = world.lead().await;
+    let released = world.release(&fence, &[cpu_room(100)]).await;
+    assert_eq!(seen(10).await, all);
+    let of = |job: JobId| released.iter().find(|task| task.task.job == job).map(|task| world.taker(task));
+    let (first, second) = (of(jobs[0].0).unwrap(), of(jobs[2].0).unwrap());
+    world.apply(&fence, &[first.started(), second.started(), second.succeeded()]).await;
+    world.store.cancel(jobs[1].0, world.now()).await.unwrap();
+    assert_eq!(seen(10).await, [(late, Sum::of(2, 2.0))]);
 }

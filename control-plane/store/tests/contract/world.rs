@@ -113,6 +113,7 @@ impl World {
                 units: 1.0,
                 input: JobInput::Same(input(0)),
             },
+            predicted_s: 10.0 * f64::from(tasks),
             release: None,
         }
     }
