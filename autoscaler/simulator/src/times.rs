@@ -57,7 +57,8 @@ impl Times {
                 .and_then(|text| text.parse::<f64>().ok())
                 .filter(|value| value.is_finite() && *value >= 0.0);
             let Some(value) = value else {
-                return Err(content(line, "the second column has to be a time in milliseconds".to_owned()));
+                let text = record.get(1).unwrap_or_default();
+                return Err(content(line, format!("value_ms is `{text}`, not a time in milliseconds")));
             };
             values.push(value / 1000.0);
         }
