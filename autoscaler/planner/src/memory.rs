@@ -5,6 +5,8 @@
 mod arrivals;
 mod avoidance;
 mod boots;
+mod expected;
+mod time_of_day;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -51,10 +53,21 @@ pub(crate) struct PoolMemory {
     pub(crate) looked_at: Option<Timestamp>,
     /// Of `target_value`: when it was changed last.
     pub(crate) changed_at: Option<Timestamp>,
+    /// Of `predictive`: the slots that were decided on last, and when.
+    pub(crate) decided: Option<(Timestamp, Slots)>,
     /// Of `queue_length`: the queue's length and when it was read.
     pub(crate) polled: Option<(Timestamp, u64)>,
     /// Of `queue_length`: what was recommended within the stabilisation window.
     pub(crate) recommended: VecDeque<(Timestamp, u32)>,
+}
+
+/// Slots of a lane: fewer than `low` are added to; of more than `high` idle ones are given back, of more than `most` those
+/// on their way as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Slots {
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    pub(crate) most: f64,
 }
 
 impl Memory {

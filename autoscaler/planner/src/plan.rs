@@ -65,7 +65,7 @@ pub enum Action {
         reason: String,
     },
     /// Commit the node `Retiring`, fenced, then terminate its machine. Only a node that is empty, past the deadline of its
-    /// drain, or that never reported.
+    /// drain, or that has not reported: that takes no task before, and no more once it is committed.
     Retire {
         /// The pool.
         pool: String,

@@ -6,7 +6,7 @@ mod target_value;
 
 use springtide_core::Timestamp;
 
-use crate::memory::{LaneMemory, PoolMemory};
+use crate::memory::{LaneMemory, PoolMemory, Slots};
 use crate::planning::{Fleet, Work};
 use crate::policy::{Pool, Strategy};
 
@@ -22,11 +22,10 @@ pub(crate) struct View<'a> {
     pub(crate) unit: f64,
 }
 
-/// Slots of the lane: fewer than `low` are added to, more than `high` are reduced.
+/// What a strategy wants.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Band {
-    pub(crate) low: f64,
-    pub(crate) high: f64,
+    pub(crate) slots: Slots,
     /// For people, with figures.
     pub(crate) reason: String,
 }

@@ -63,7 +63,7 @@ impl<'a> Step<'a> {
     /// Does it; how the pool stands before.
     pub(super) fn run(&mut self, actions: &mut Vec<Action>, memory: &Memory, money: &mut Money) -> Outlook {
         let mut limits = Vec::new();
-        let wanted = self.nodes_for(self.band.low);
+        let wanted = self.nodes_for(self.band.slots.low);
         let mut outlook = Outlook {
             pool: self.pool.name.clone(),
             active: (self.fleet.busy.len() + self.fleet.idle.len()) as u32,
@@ -126,7 +126,7 @@ impl<'a> Step<'a> {
 
     fn missing(&self) -> Missing {
         Missing {
-            slots: (self.band.low + self.spare_slots() - self.have()).max(0.0),
+            slots: (self.band.slots.low + self.spare_slots() - self.have()).max(0.0),
             nodes: self.bounds.floor.saturating_sub(self.fleet.nodes()),
         }
     }
@@ -135,7 +135,7 @@ impl<'a> Step<'a> {
     fn cause(&self, missing: Missing) -> Cause {
         if f64::from(missing.nodes) * self.unit() > missing.slots - CRUMB {
             Cause::Floor
-        } else if self.band.low <= self.have() + CRUMB {
+        } else if self.band.slots.low <= self.have() + CRUMB {
             Cause::Spares
         } else {
             Cause::Demand
@@ -241,11 +241,16 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Drains idle nodes that are too many; how many.
+    /// Slots beyond so many, and beyond what is kept in any case.
+    fn beyond(&self, slots: f64) -> f64 {
+        self.have() - slots.max(self.band.slots.low) - self.spare_slots()
+    }
+
+    /// Gives back machines on their way and drains idle nodes that are too many; how many.
     fn shrink(&mut self, actions: &mut Vec<Action>, limits: &mut Vec<Limit>) -> u32 {
         let (nodes, bounds) = (self.fleet.nodes(), self.bounds);
         let over = nodes.saturating_sub(bounds.max);
-        let mut surplus = self.have() - self.band.high.max(self.band.low) - self.spare_slots();
+        let surplus = self.beyond(self.band.slots.high).max(self.beyond(self.band.slots.most));
         if over == 0 && (surplus < 1.0 - CRUMB || nodes <= bounds.floor) {
             return 0;
         }
@@ -257,11 +262,37 @@ impl<'a> Step<'a> {
             limits.push(Limit::Hysteresis);
             return 0;
         }
+        self.give_back_coming(actions) + self.drain_idle(actions)
+    }
+
+    /// Machines that boot and are not needed any more, the last one first: the rest of its boot costs most.
+    fn give_back_coming(&mut self, actions: &mut Vec<Action>) -> u32 {
+        let mut count = 0;
+        let mut booting = self.fleet.booting.clone();
+        booting.retain(|node| self.billed(node));
+        booting.sort_by_key(|node| (Reverse(node.launched_at), node.id.clone()));
+        for node in booting {
+            let too_many = self.beyond(self.band.slots.most) >= f64::from(node.slots) - CRUMB;
+            if !too_many || self.fleet.nodes() <= self.bounds.floor {
+                break;
+            }
+            count += 1;
+            self.fleet.give_back(node, self.now);
+            let (pool, reason) = (self.pool.name.clone(), self.reason(Cause::Surplus));
+            actions.push(Action::Retire { pool, node: node.id.clone(), cause: Cause::Surplus, reason });
+        }
+        count
+    }
+
+    fn drain_idle(&mut self, actions: &mut Vec<Action>) -> u32 {
+        let (nodes, floor) = (self.fleet.nodes(), self.bounds.floor);
+        let over = nodes.saturating_sub(self.bounds.max);
+        let mut surplus = self.beyond(self.band.slots.high);
         let mut count = 0;
         for node in self.cheapest_to_lose() {
             let slots = f64::from(node.slots);
             let cause = if count < over { Cause::Limit } else { Cause::Surplus };
-            if cause == Cause::Surplus && (slots > surplus + CRUMB || nodes - count <= bounds.floor) {
+            if cause == Cause::Surplus && (slots > surplus + CRUMB || nodes - count <= floor) {
                 continue;
             }
             surplus -= slots;
@@ -276,10 +307,15 @@ impl<'a> Step<'a> {
         count
     }
 
+    /// Whether what the provider charges for at least is used up.
+    fn billed(&self, node: &Node) -> bool {
+        self.now.since(node.launched_at) >= self.pool.billing_minimum
+    }
+
     /// Idle nodes: the most expensive slot first, then the emptiest cache, then the one that is idle for longest.
     fn cheapest_to_lose(&self) -> Vec<&'a Node> {
-        let billed = |node: &&Node| self.now.since(node.launched_at) >= self.pool.billing_minimum;
-        let mut idle: Vec<&'a Node> = self.fleet.idle.iter().copied().filter(billed).collect();
+        let mut idle: Vec<&'a Node> =
+            self.fleet.idle.iter().copied().filter(|node| self.billed(node)).collect();
         idle.sort_by(|a, b| {
             let price = |node: &Node| node.price_per_hour / f64::from(node.slots.max(1));
             let since = |node: &Node| node.idle_since.unwrap_or(self.now);

@@ -26,6 +26,8 @@ pub(crate) struct Fleet<'a> {
     pub(crate) idle: Vec<&'a Node>,
     /// On their way.
     pub(crate) coming: Vec<Coming>,
+    /// Those of them that are there, and have not reported.
+    pub(crate) booting: Vec<&'a Node>,
     /// Draining before their deadline, or empty.
     pub(crate) leaving: Vec<&'a Node>,
     /// To be terminated now, and why.
@@ -94,6 +96,7 @@ impl<'a> Fleet<'a> {
             (NodeState::Launching, None) => {
                 let age = now.since(node.launched_at).as_secs_f64();
                 self.coming.push(Coming { slots: f64::from(node.slots), age });
+                self.booting.push(node);
             }
             (NodeState::Draining { .. } | NodeState::Empty, None) => self.leaving.push(node),
             (NodeState::Active, None) => {
@@ -111,6 +114,16 @@ impl<'a> Fleet<'a> {
             self.counted -= 1;
             self.spot -= u32::from(node.offer.market == Market::Spot);
         }
+    }
+
+    /// A machine on its way that the plan ends.
+    pub(super) fn give_back(&mut self, node: &Node, now: Timestamp) {
+        let (slots, age) = (f64::from(node.slots), now.since(node.launched_at).as_secs_f64());
+        let of_it = |coming: &Coming| (coming.slots, coming.age) == (slots, age);
+        if let Some(at) = self.coming.iter().position(of_it) {
+            self.coming.swap_remove(at);
+        }
+        self.discount(node);
     }
 
     /// Machines that the plan rents.

@@ -11,51 +11,64 @@
 //!
 //! where the residual is the mean rest of a running task, E[S²] / 2E[S]. Below that number machines are launched. Idle ones
 //! are drained above a second one, with a larger `z` and a longer horizon: a machine that will soon be needed is cheaper
-//! to keep than to boot. `z` grows with the load: a spare costs the same at night, but there are few tasks whose wait it
-//! shortens, and 95 % are counted over all tasks (the critical ratio of the newsvendor problem).
+//! to keep than to boot. Machines on their way are given back above a third one: what was expected did not come, and the
+//! rest of their boot is saved. `z` grows with the load: a spare costs the same at night, but there are few tasks whose wait
+//! it shortens, and 95 % are counted over all tasks (the critical ratio of the newsvendor problem).
+//!
+//! This is decided anew once in a part of the boot time. Who looks more often sees the same noise more often, and each look
+//! may launch: what a policy costs would depend on the tick.
 
 use springtide_core::Priority;
+use springtide_forecast::Distribution;
 
 use super::{Band, View};
-use crate::memory::{LaneMemory, PoolMemory};
+use crate::memory::{LaneMemory, PoolMemory, Slots};
 use crate::planning::Class;
 
 /// A parameter that depends on the target wait: its value at [`REFERENCE`], and its slope over the logarithm.
 struct Tuned(f64, f64);
 
-/// Target wait for which the first values hold, in s.
-const REFERENCE: f64 = 40.0;
+/// Target wait for which the first values hold, in boot times.
+const REFERENCE: f64 = 1.0 / 3.0;
+/// Target waits, over that one, beyond which nothing changes any more.
+const TUNED_FOR: (f64, f64) = (0.005, 4.0);
+/// What was decided stands for so long, in boot times.
+const STANDS: f64 = 1.0 / 24.0;
 /// Load, in slots, at which `z` has its first value: e².
 const LOG_LOAD: f64 = 2.0;
 /// Loads below this are not told apart.
 const LEAST_LOAD: f64 = 0.3;
 
-// Chosen together, by an evolution strategy, on 20 copies of the first ten days of `GenTD26`, for target waits from 6 s to
-// 120 s at once; `cargo xtask bench simulate` reports on the days after.
+// Chosen together, by an evolution strategy, on 48 copies of the first ten days of `GenTD26` (as much work as 20 copies of the
+// days after, on which `cargo xtask bench simulate` reports), for target waits from 2 s to 130 s at once.
 /// `z` for a launch, and by how much it grows with the logarithm of the load.
-const Z_UP: Tuned = Tuned(0.742, 0.116);
-const Z_UP_LOAD: Tuned = Tuned(0.608, 0.175);
+const Z_UP: Tuned = Tuned(0.355, -0.229);
+const Z_UP_LOAD: Tuned = Tuned(0.296, 0.019);
 /// `z` for a drain, likewise.
-const Z_DOWN: Tuned = Tuned(2.843, -0.485);
-const Z_DOWN_LOAD: Tuned = Tuned(-0.179, 0.162);
+const Z_DOWN: Tuned = Tuned(2.558, -0.482);
+const Z_DOWN_LOAD: Tuned = Tuned(-0.052, 0.114);
 /// Horizons, in boot times.
-const UP_HORIZON: f64 = 0.74;
-const DOWN_HORIZON: f64 = 1.34;
+const UP_HORIZON: f64 = 1.34;
+const DOWN_HORIZON: f64 = 1.3;
+/// How long a machine works beyond the horizon of its launch, in boot times.
+const BEYOND: f64 = 0.185;
 /// No machine is drained below this part of the load.
-const LEAST_UTILISATION: f64 = 0.576;
+const LEAST_UTILISATION: f64 = 0.97;
 /// Part of a machine from which one more is launched, or kept.
-const ROUND_UP: f64 = 0.615;
-const ROUND_DOWN: f64 = 0.224;
-/// How much the growth that is usual at this time of the day counts.
-const USUAL: f64 = 0.465;
+const ROUND_UP: f64 = 0.82;
+const ROUND_DOWN: f64 = -0.05;
+/// Machines too many from which one on its way is given back.
+const GIVEN_BACK: f64 = 2.49;
 /// Variance beyond what is known, in squared runtimes: a task's own.
 const OWN: f64 = 0.2;
 /// A machine that is late may come at any moment: it is expected in so many seconds.
 const SOON: f64 = 5.0;
 
 impl Tuned {
+    /// The value at a target wait, in boot times.
     fn at(&self, target: f64) -> f64 {
-        self.0 + self.1 * (target / REFERENCE).ln()
+        let (least, most) = TUNED_FOR;
+        self.0 + self.1 * (target / REFERENCE).clamp(least, most).ln()
     }
 }
 
@@ -81,11 +94,11 @@ struct Needs<'a> {
     boot: f64,
 }
 
-pub(super) fn band(view: &View, memory: &PoolMemory, lane: Option<&LaneMemory>) -> Band {
+pub(super) fn band(view: &View, memory: &mut PoolMemory, lane: Option<&LaneMemory>) -> Band {
     let (mean, square) = view.work.runtime;
     let boot = memory.boots.median(view.pool.boot_time);
     let have = view.have();
-    let mut band = Band { low: 0.0, high: 0.0, reason: String::new() };
+    let mut band = Band { slots: Slots::default(), reason: String::new() };
     for (priority, class) in Priority::ALL.into_iter().zip(view.work.classes) {
         let needs = Needs {
             view,
@@ -98,67 +111,75 @@ pub(super) fn band(view: &View, memory: &PoolMemory, lane: Option<&LaneMemory>) 
             residual: square / (2.0 * mean),
             boot,
         };
-        let (low, high) = needs.slots(have);
-        if low > band.low || band.reason.is_empty() {
+        let slots = needs.slots(have);
+        if slots.low > band.slots.low || band.reason.is_empty() {
             band.reason = needs.reason();
         }
-        band.low = band.low.max(low);
-        band.high = band.high.max(high);
+        band.slots.low = band.slots.low.max(slots.low);
+        band.slots.high = band.slots.high.max(slots.high);
+        band.slots.most = band.slots.most.max(slots.most);
     }
     let due = due(view, boot);
-    if due > band.low {
-        (band.low, band.reason) = (due, format!("{}; deadlines need {due:.0} slots", band.reason));
+    if due > band.slots.low {
+        (band.slots.low, band.reason) = (due, format!("{}; deadlines need {due:.0} slots", band.reason));
     }
-    band.high = band.high.max(band.low);
+    band.slots.high = band.slots.high.max(band.slots.low);
+    band.slots.most = band.slots.most.max(band.slots.low);
+    // From nothing there is nothing to wait for.
+    let from_nothing = have == 0.0 && view.work.classes[0].tasks > 0;
+    match memory.decided {
+        Some((at, slots)) if !from_nothing && view.now.since(at).as_secs_f64() < STANDS * boot => {
+            band.slots = slots;
+        }
+        _ => memory.decided = Some((view.now, band.slots)),
+    }
     band
 }
 
 impl Needs<'_> {
     /// Fewest and most slots.
-    fn slots(&self, have: f64) -> (f64, f64) {
+    fn slots(&self, have: f64) -> Slots {
         let unit = self.view.unit;
-        let up = UP_HORIZON * self.boot;
-        let rate = self.rate(up);
+        let rate = self.rate();
         let load = (rate * self.mean + LEAST_LOAD).ln() - LOG_LOAD;
-        let caution = self.view.pool.predictive.caution;
-        let z_up = Z_UP.at(self.target) + Z_UP_LOAD.at(self.target) * load + caution;
-        let z_down = Z_DOWN.at(self.target) + Z_DOWN_LOAD.at(self.target) * load + caution;
+        let (target, caution) = (self.target / self.boot, self.view.pool.predictive.caution);
+        let z_up = Z_UP.at(target) + Z_UP_LOAD.at(target) * load + caution;
+        let z_down = Z_DOWN.at(target) + Z_DOWN_LOAD.at(target) * load + caution;
         let each = self.target + self.residual;
 
+        let up = UP_HORIZON * self.boot;
         let coming = self.unfinished(rate, up);
-        let wanted = (coming.mean + z_up * coming.variance.sqrt() - self.capacity(up)) / each;
-        let mut more = ((wanted - have) / unit + ROUND_UP).floor().max(0.0) * unit;
+        let short = coming.mean + z_up * coming.variance.sqrt() - self.capacity(up) - have * each;
+        let wanted = have + short / each;
+        // A machine that is launched now works beyond the horizon: fewer are needed.
+        let mut more = (short / (each + BEYOND * self.boot) / unit + ROUND_UP).floor().max(0.0) * unit;
         if have == 0.0 && self.class.tasks > 0 {
             more = more.max(unit);
         }
 
         let down = DOWN_HORIZON * self.boot * self.view.pool.predictive.patience;
-        let steady = self.lane.map_or(0.0, |lane| lane.steady_rate(self.priority));
-        let later = self.unfinished(steady, down);
+        let later = self.unfinished(rate, down);
         let kept = (later.mean + z_down * later.variance.sqrt()) / (down + each);
-        let kept = kept.max(LEAST_UTILISATION * steady.max(rate) * self.mean);
+        let kept = kept.max(LEAST_UTILISATION * rate * self.mean);
         let kept = (kept / unit + ROUND_DOWN).floor() * unit;
         // What is drained does no work until then: the launch rule must not answer with a launch.
         let spare = (have - wanted + (1.0 - ROUND_UP) * unit - 1e-6).max(0.0) / (1.0 + up / each);
         let high = kept.max(have - spare);
         // The last machine stays while anything waits: without it the launch rule would want one.
-        let high = if self.class.tasks > 0 { high.max(unit.min(have)) } else { high };
+        let last = if self.class.tasks > 0 { unit.min(have) } else { 0.0 };
         // What is there suffices: of it so much is needed, and spares come on top of that.
         let busy = self.view.fleet.busy.iter().map(|node| node.runs.len() as f64).sum::<f64>();
         let needed = have + ((wanted - have) / unit + ROUND_UP).floor().min(0.0) * unit;
         let needed = needed.max(kept.min(busy));
-        (if more > 0.0 { have + more } else { needed }, high)
+        let low = if more > 0.0 { have + more } else { needed };
+        let most = kept.max(wanted + (GIVEN_BACK - 1.0) * unit);
+        Slots { low, high: high.max(last), most: most.max(last) }
     }
 
-    /// Tasks a second that are expected within so many seconds.
-    fn rate(&self, horizon: f64) -> f64 {
-        let Some(lane) = self.lane else { return 0.0 };
-        let growth = if self.view.pool.predictive.time_of_day {
-            USUAL * lane.usual_growth(self.view.now, horizon) * lane.share(self.priority)
-        } else {
-            0.0
-        };
-        lane.rate(self.priority) + growth
+    /// Tasks a second that are expected in the next minutes.
+    fn rate(&self) -> f64 {
+        let days = self.view.pool.predictive.time_of_day;
+        self.lane.map_or(0.0, |lane| lane.rate(self.priority, self.view.now, days))
     }
 
     /// Work that is there, and that arrives within so many seconds.
@@ -187,7 +208,7 @@ impl Needs<'_> {
     }
 
     fn reason(&self) -> String {
-        let rate = self.rate(UP_HORIZON * self.boot);
+        let rate = self.rate();
         format!(
             "{} waiting ({:.0} s), {} running ({:.0} s left), {:.1} tasks/min expected at {:.0} s each; target wait {:.0} s ({})",
             self.class.tasks,
@@ -203,13 +224,16 @@ impl Needs<'_> {
 }
 
 /// Slots that the deadlines need: what of the work can't be done in time by what is there, spread over the time that
-/// a new machine would have.
+/// a new machine would have. What is due earlier is done before, and so is what runs.
 fn due(view: &View, boot: f64) -> f64 {
     let have = view.have();
     let mut needed: f64 = 0.0;
+    let (mut load, mut tasks) = (view.work.remaining, 0);
     for due in &view.work.deadlines {
         let left = due.by.since(view.now).as_secs_f64();
-        let predicted = due.load.mean_s + due.load.variance_s2.max(0.0).sqrt();
+        load = load + Distribution { mean: due.load.mean_s, variance: due.load.variance_s2.max(0.0) };
+        tasks += due.load.tasks;
+        let predicted = load.mean + load.variance.sqrt();
         let coming =
             view.fleet.coming.iter().map(|one| one.slots * (left - (boot - one.age).max(SOON)).max(0.0));
         let done = (view.fleet.active_slots + view.others) * left + coming.sum::<f64>();
@@ -217,7 +241,7 @@ fn due(view: &View, boot: f64) -> f64 {
         let useful = left - boot;
         // One that comes after the deadline mends nothing.
         if short > 0.0 && useful > 0.0 {
-            needed = needed.max(have + (short / useful).ceil().min(due.load.tasks as f64));
+            needed = needed.max(have + (short / useful).ceil().min(tasks as f64));
         }
     }
     needed

@@ -3,7 +3,7 @@
 //! default behaviour (100 % or 4 pods up in 15 s, down to the highest of the last 300 s). Kept for comparison.
 
 use super::{Band, View};
-use crate::memory::PoolMemory;
+use crate::memory::{PoolMemory, Slots};
 
 pub(super) fn band(view: &View, memory: &mut PoolMemory) -> Band {
     let (policy, now) = (&view.pool.queue_length, view.now);
@@ -40,5 +40,5 @@ pub(super) fn band(view: &View, memory: &mut PoolMemory) -> Band {
 /// Exactly so many nodes.
 pub(super) fn fixed(view: &View, nodes: u32, reason: &str) -> Band {
     let slots = f64::from(nodes) * view.unit;
-    Band { low: slots, high: slots, reason: reason.to_owned() }
+    Band { slots: Slots { low: slots, high: slots, most: slots }, reason: reason.to_owned() }
 }

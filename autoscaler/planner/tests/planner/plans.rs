@@ -175,6 +175,46 @@ fn an_old_snapshot_gives_nothing_back() {
 }
 
 #[test]
+fn what_is_not_needed_any_more_is_given_back_while_it_boots() {
+    let policy = policy(Strategy::Predictive);
+    let spot = &policy.pools[0].offers[0];
+    let booting = |number: u32| {
+        let mut node = node(number, NodeState::Launching, spot);
+        node.launched_at = start() - seconds(20 + u64::from(number));
+        node
+    };
+    let mut snapshot = snapshot((1..=6).map(booting).collect(), 0);
+    let plan_at =
+        |snapshot: &springtide_planner::Snapshot, late| plan(snapshot, &policy, start() + seconds(late));
+    insta::assert_snapshot!(plan_at(&snapshot, 0));
+    assert!(plan_at(&snapshot, 31).actions.is_empty(), "the snapshot is old");
+    snapshot.lanes[0].priorities[0].waiting = predicted(60, 27.0);
+    assert!(plan_at(&snapshot, 0).actions.iter().all(|action| !action.to_string().contains("retire")));
+}
+
+#[test]
+fn what_was_decided_stands_for_a_part_of_the_boot_time() {
+    let policy = policy(Strategy::Predictive);
+    let mut snapshot = snapshot(Vec::new(), 3);
+    let first = plan(&snapshot, &policy, start());
+    assert_eq!(first.actions.len(), 1);
+    execute(&mut snapshot, &first, start());
+    // Ten times the work, and a machine that got lost: only that one is replaced until the time is up.
+    snapshot.lanes[0].priorities[0].waiting = predicted(30, 27.0);
+    let launched_at = |snapshot: &mut springtide_planner::Snapshot, late| {
+        snapshot.at = start() + seconds(late);
+        let plan = plan(snapshot, &policy, snapshot.at);
+        plan.actions.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(launched_at(&mut snapshot, 1), Vec::<String>::new());
+    let launches = snapshot.pools[0].launches.clone();
+    snapshot.pools[0].launches[0].missing -= 1;
+    assert_eq!(launched_at(&mut snapshot, 2).len(), 1);
+    snapshot.pools[0].launches = launches;
+    assert_eq!(launched_at(&mut snapshot, 6).len(), 1);
+}
+
+#[test]
 fn a_deadline_brings_machines() {
     let policy = policy(Strategy::Predictive);
     let spot = &policy.pools[0].offers[0];
@@ -183,6 +223,23 @@ fn a_deadline_brings_machines() {
     let mut snapshot = snapshot(vec![busy], 2);
     snapshot.lanes[0].deadlines = vec![Due { by: start() + seconds(300), load: predicted(40, 27.0) }];
     insta::assert_snapshot!(plan(&snapshot, &policy, start()));
+}
+
+#[test]
+fn deadlines_add_up() {
+    let policy = policy(Strategy::Predictive);
+    let due = |after, tasks| Due { by: start() + seconds(after), load: predicted(tasks, 27.0) };
+    let launched = |deadlines: Vec<Due>| {
+        let mut snapshot = snapshot(vec![node(1, NodeState::Active, &policy.pools[0].offers[0])], 0);
+        snapshot.lanes[0].deadlines = deadlines;
+        plan(&snapshot, &policy, start()).pools[0].target
+    };
+    let alone = launched(vec![due(1000, 40)]);
+    assert!(alone > 1 && launched(vec![due(900, 40)]) >= alone);
+    // In whatever order they are told: what is due before takes the time of what is due later.
+    let both = launched(vec![due(1000, 40), due(900, 40)]);
+    assert!(both > alone, "{both} after {alone}");
+    assert_eq!(both, launched(vec![due(900, 40), due(1000, 40)]));
 }
 
 #[test]

@@ -137,13 +137,15 @@ fn check(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Result<(), Tes
                 let forced = matches!(cause, Cause::Interruption | Cause::Lost);
                 prop_assert!(forced || (node.is_idle() && node.state == NodeState::Active), "{action}");
             }
-            Action::Retire { node, .. } => {
+            Action::Retire { node, cause, .. } => {
                 prop_assert!(named.insert(node.clone()), "one action for each node");
                 let node = find(snapshot, node);
                 let allowed = match &node.state {
                     NodeState::Empty => true,
                     NodeState::Draining { until, .. } => *until <= now,
-                    NodeState::Launching => now.since(node.launched_at) >= pool.boot_timeout,
+                    NodeState::Launching => {
+                        *cause == Cause::Surplus || now.since(node.launched_at) >= pool.boot_timeout
+                    }
                     _ => false,
                 };
                 prop_assert!(allowed, "{action}, while it is {:?}", node.state);
@@ -212,7 +214,9 @@ proptest! {
             world.lanes[0].priorities[0].waiting = predicted(waiting, 27.0);
             let plan = plan(&world, &policy, now);
             let up = plan.actions.iter().any(|action| matches!(action, Action::Launch { .. } | Action::Undrain { .. }));
-            let down = plan.actions.iter().any(|action| matches!(action, Action::Drain { .. }));
+            let down = plan.actions.iter().any(|action| {
+                matches!(action, Action::Drain { .. } | Action::Retire { cause: Cause::Surplus, .. })
+            });
             prop_assert!(!(up && down), "{plan}");
             if down {
                 let paused = up_at.is_some_and(|up: Timestamp| now.since(up) < seconds(pause));

@@ -39,6 +39,9 @@ struct Arguments {
     /// Superpositions that policies are compared on; the first one is shown in full
     #[arg(long, default_value_t = 3)]
     superpositions: u64,
+    /// Seconds between two looks of the planner
+    #[arg(long, default_value_t = 5.0)]
+    tick: f64,
     /// Report on the days that the parameters were chosen on
     #[arg(long)]
     training: bool,
@@ -68,7 +71,8 @@ fn main() -> Result<()> {
         };
         if wants("scaling") {
             let seeds = arguments.seed..arguments.seed + arguments.superpositions.max(1);
-            scaling::run(seeds.map(|seed| (seed, superposed(seed))), arguments.picture.as_deref())?;
+            let traces = seeds.map(|seed| (seed, superposed(seed)));
+            scaling::run(traces, arguments.tick, arguments.picture.as_deref())?;
         }
         if wants("spot") {
             spot::run(&superposed(arguments.seed), &arguments.traces.join("spot"), arguments.seed)?;

@@ -10,21 +10,22 @@ use springtide_simulator::picture::{self, Line};
 use springtide_simulator::{Options, Outcome, Scenario, Summary, Trace, output, simulate};
 
 /// Target waits of `predictive`, in s.
-const WAITS: [u64; 11] = [2, 4, 8, 13, 20, 30, 45, 65, 90, 120, 170];
+const WAITS: [f64; 13] = [0.5, 1.0, 2.0, 4.0, 8.0, 13.0, 20.0, 30.0, 45.0, 65.0, 90.0, 120.0, 170.0];
 /// Tasks for each slot of `queue_length`.
 const LENGTHS: [f64; 10] = [0.6, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0];
 /// Seconds of work for each slot of `target_value`.
 const TARGETS: [u64; 6] = [10, 15, 20, 30, 60, 120];
 /// Waits at which policies are compared, in s.
-const COMPARED: [f64; 12] = [5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 65.0, 80.0, 100.0, 120.0];
+const COMPARED: [f64; 14] =
+    [3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 65.0, 80.0, 100.0, 120.0];
 
 pub(crate) fn policies() -> Vec<(String, Policy)> {
     let mut all = Vec::new();
     for wait in WAITS {
         let mut policy = super::policy(Strategy::Predictive);
-        let wait = Duration::from_secs(wait);
-        policy.pools[0].target_wait = TargetWait { high: wait, normal: wait, low: wait };
-        all.push((format!("predictive:{}s", wait.as_secs()), policy));
+        let target = Duration::from_secs_f64(wait);
+        policy.pools[0].target_wait = TargetWait { high: target, normal: target, low: target };
+        all.push((format!("predictive:{wait}s"), policy));
     }
     for length in LENGTHS {
         let mut policy = super::policy(Strategy::QueueLength);
@@ -64,13 +65,22 @@ impl Found {
     }
 }
 
-pub(crate) fn run(traces: impl Iterator<Item = (u64, Trace)>, picture: Option<&Path>) -> Result<()> {
+pub(crate) fn run(
+    traces: impl Iterator<Item = (u64, Trace)>,
+    tick: f64,
+    picture: Option<&Path>,
+) -> Result<()> {
     let mut all = Vec::new();
     for (number, (seed, trace)) in traces.enumerate() {
-        let options = Options { seed, ..Options::default() };
+        let options = Options { seed, tick, ..Options::default() };
         let shown = number == 0;
         if shown {
-            println!("{} tasks, {:.0} s of work, boot {}", trace.tasks.len(), trace.work(), options.boot);
+            println!(
+                "{} tasks, {:.0} s of work, boot {}, a plan every {tick} s",
+                trace.tasks.len(),
+                trace.work(),
+                options.boot
+            );
             println!("\n{:<20} cost/work  wait p50   p95   p99  idle  boot  launches  × real time", "policy");
         }
         let mut runs: Vec<(String, Outcome, Summary)> = Vec::new();
