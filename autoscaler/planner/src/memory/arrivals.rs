@@ -11,6 +11,10 @@ use crate::snapshot::LaneDemand;
 const HORIZONS: [f64; 4] = [30.0, 120.0, 400.0, 1200.0];
 /// The average that priorities are told apart by.
 const STEADY: usize = 1;
+/// After so many seconds in which nothing arrives, the rate is below 3 over that with a confidence of 95 % (the rule of
+/// three; Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249, 1983). The averages forget a
+/// burst more slowly: machines that boot in a second would wait minutes for what does not come.
+const RULE_OF_THREE: f64 = 3.0;
 /// How fast runtimes of what arrives are learned, for each task.
 const RUNTIMES: f64 = 0.005;
 /// Of one lane.
@@ -25,6 +29,8 @@ pub(crate) struct LaneMemory {
     time_of_day: TimeOfDay,
     /// All that arrived, in tasks.
     total: f64,
+    /// When something was seen to arrive last.
+    arrived_at: Option<Timestamp>,
     /// First and second moment of the predicted seconds of a task that arrives; none known: 0.
     seconds: f64,
     squares: f64,
@@ -77,7 +83,11 @@ impl LaneMemory {
             arrived[index(one.priority)] = count as f64;
             self.learn_runtime(count as f64, seconds, one);
         }
-        self.total += arrived.iter().sum::<f64>();
+        let all: f64 = arrived.iter().sum();
+        self.total += all;
+        if all > 0.0 {
+            self.arrived_at = Some(at);
+        }
         let Some(passed) = passed.filter(|passed| *passed > 0.0) else { return };
         for (class, arrived) in self.classes.iter_mut().zip(arrived) {
             for (rate, horizon) in class.rates.iter_mut().zip(HORIZONS) {
@@ -110,7 +120,10 @@ impl LaneMemory {
 
     /// What the rate of the next minutes is read off.
     fn features(&self, at: Timestamp) -> [f64; FEATURES] {
-        let all = |horizon: usize| self.classes.iter().map(|class| class.rates[horizon]).sum();
+        let silent = self.arrived_at.map_or(0.0, |last| at.since(last).as_secs_f64());
+        let most = RULE_OF_THREE / silent;
+        let all =
+            |horizon: usize| self.classes.iter().map(|class| class.rates[horizon]).sum::<f64>().min(most);
         let usual = |later| self.time_of_day.rate(at, later);
         [all(0), all(1), all(2), all(3), usual(expected::AHEAD), usual(expected::BEHIND)]
     }

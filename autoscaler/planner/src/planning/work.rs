@@ -65,10 +65,14 @@ impl Work {
             .and_then(|lane| memory.lanes.get(lane))
             .and_then(crate::memory::LaneMemory::runtime);
         let runtime = runtime.unwrap_or_else(|| mean_of(&classes[0]));
-        let (running, remaining) = remaining(pool, snapshot, policy, runtime);
+        let runs = Runs::of(pool, snapshot, policy, runtime, now);
+        // Whose they are is not known: they count with the normal work. Their seconds count among what remains.
+        for class in &mut classes[..=1] {
+            class.tasks += runs.coming_back;
+        }
         let mut deadlines: Vec<Due> = demands.iter().flat_map(|demand| &demand.deadlines).copied().collect();
         deadlines.sort_by_key(|due| due.by);
-        Self { classes, running, remaining, runtime, deadlines }
+        Self { classes, running: runs.count, remaining: runs.remaining, runtime, deadlines }
     }
 
     /// Tasks that wait, are released or run.
@@ -90,14 +94,34 @@ fn mean_of(class: &Class) -> (f64, f64) {
     (mean, mean * mean + class.seconds.variance / count)
 }
 
-/// What runs on the nodes of all pools of the lane, each run by how long it has run already.
-fn remaining(pool: &Pool, snapshot: &Snapshot, policy: &Policy, runtime: (f64, f64)) -> (u64, Distribution) {
-    let (mean, square) = runtime;
-    let usual = Distribution { mean, variance: (square - mean * mean).max(0.0) };
-    let of_lane = |name: &str| policy.pools.iter().any(|other| other.name == name && other.lane == pool.lane);
-    let nodes = snapshot.pools.iter().filter(|state| of_lane(&state.name)).flat_map(|state| &state.nodes);
-    let runs = nodes.flat_map(|node| &node.runs);
-    runs.fold((0, Distribution::default()), |(count, sum), run| {
-        (count + 1, sum + run.predicted.unwrap_or(usual).after(run.elapsed.as_secs_f64()))
-    })
+/// What runs on the nodes of all pools of a lane.
+#[derive(Default)]
+struct Runs {
+    count: u64,
+    /// Those on machines that the provider takes back before they are done: somebody else has to go on with them.
+    coming_back: u64,
+    /// What the lane's slots have to do yet: of all but those that a machine ends just before it is taken back.
+    remaining: Distribution,
+}
+
+impl Runs {
+    fn of(pool: &Pool, snapshot: &Snapshot, policy: &Policy, runtime: (f64, f64), now: Timestamp) -> Self {
+        let (mean, square) = runtime;
+        let usual = Distribution { mean, variance: (square - mean * mean).max(0.0) };
+        let of_lane =
+            |name: &str| policy.pools.iter().any(|other| other.name == name && other.lane == pool.lane);
+        let nodes = snapshot.pools.iter().filter(|state| of_lane(&state.name)).flat_map(|state| &state.nodes);
+        let mut runs = Self::default();
+        for (node, run) in nodes.flat_map(|node| node.runs.iter().map(move |run| (node, run))) {
+            let rest = run.predicted.unwrap_or(usual).after(run.elapsed.as_secs_f64());
+            runs.count += 1;
+            match node.doomed_at {
+                Some(at) if rest.mean <= at.since(now).as_secs_f64() => continue,
+                Some(_) => runs.coming_back += 1,
+                None => {}
+            }
+            runs.remaining = runs.remaining + rest;
+        }
+        runs
+    }
 }

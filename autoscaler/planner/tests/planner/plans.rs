@@ -3,7 +3,7 @@
 use springtide_core::node::NodeState;
 use springtide_planner::{Due, Observation, Override, Schedule, Strategy, plan};
 
-use crate::setting::{execute, node, offer, policy, predicted, run, seconds, snapshot, start};
+use crate::setting::{execute, node, offer, policy, predicted, run, seconds, snapshot, start, work};
 
 fn drained() -> NodeState {
     NodeState::Draining { until: start() + seconds(60), reason: "surplus".into() }
@@ -161,6 +161,44 @@ fn what_the_provider_takes_is_drained_and_replaced() {
     overdue.runs = vec![run(500)];
     nodes.push(overdue);
     insta::assert_snapshot!(plan(&snapshot(nodes, 60), &policy, start()));
+}
+
+#[test]
+fn what_is_not_done_when_its_machine_goes_is_prepared_for_at_once() {
+    let policy = policy(Strategy::Predictive);
+    let launches = |left| {
+        let mut node = node(1, NodeState::Active, &policy.pools[0].offers[0]);
+        node.runs = vec![run(5)];
+        node.doomed_at = Some(start() + seconds(left));
+        let next = plan(&snapshot(vec![node], 0), &policy, start());
+        next.actions.iter().filter(|action| action.name() == "launch").count()
+    };
+    assert_eq!(launches(4), 1);
+    assert_eq!(launches(120), 0);
+}
+
+#[test]
+fn a_burst_is_forgotten_in_seconds_where_machines_boot_in_seconds() {
+    let mut policy = policy(Strategy::Predictive);
+    policy.pools[0].boot_time = seconds(1);
+    policy.pools[0].reversal_pause = seconds(2);
+    let offer = offer("agent/-/on_demand", 5, 0.0);
+    policy.pools[0].offers = vec![offer.clone()];
+    let mut snapshot = snapshot((1..=4).map(|number| node(number, NodeState::Active, &offer)).collect(), 0);
+    for node in &mut snapshot.pools[0].nodes {
+        node.idle_since = Some(start());
+    }
+    // Nothing, then 200 tasks at once, then nothing.
+    let mut kept = Vec::new();
+    for second in 0..60 {
+        snapshot.at = start() + seconds(second);
+        snapshot.lanes = vec![work(if second == 5 { 200 } else { 0 }, 0)];
+        let (next, now) = (plan(&snapshot, &policy, snapshot.at), snapshot.at);
+        execute(&mut snapshot, &next, now);
+        kept.push(snapshot.pools[0].nodes.iter().filter(|node| node.state == NodeState::Active).count());
+    }
+    assert_eq!(kept[5], 4, "{kept:?}");
+    assert_eq!(kept[35], 0, "{kept:?}");
 }
 
 #[test]
