@@ -232,7 +232,7 @@ impl Installation {
 async fn what_the_store_has_seen_is_replayed() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("springtide.toml"), "data_dir = \".\"\n").unwrap();
-    let args = ["--from-store", "--config", "springtide.toml", "--policy", "predictive", "--out", "out"];
+    let args = ["--from-store", "--config", "springtide.toml", "--policy", "predictive:45s", "--out", "out"];
     let replay = |more: &'static [&str]| {
         let args: Vec<&str> = args.iter().chain(more).copied().collect();
         springtide(dir.path(), &args)
@@ -247,7 +247,7 @@ async fn what_the_store_has_seen_is_replayed() {
     let (code, _, said) = replay(&[]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("19 tasks, 380 s of work"), "{said}");
-    let jobs = rows(&dir.path().join("out/predictive/jobs.csv"));
+    let jobs = rows(&dir.path().join("out/predictive-45s/jobs.csv"));
     assert_eq!(jobs.len(), 19);
     assert_eq!(jobs[0]["arrival"], "2026-07-31T08:00:00.000000Z");
     assert!(jobs.iter().all(|job| job["run_s"].parse::<f64>().unwrap() >= 20.0));
