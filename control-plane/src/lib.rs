@@ -31,6 +31,9 @@ pub mod service;
 pub mod start;
 pub mod stopping;
 
+#[cfg(test)]
+mod testing;
+
 pub use app::{App, Parts};
 pub use config::Config;
 pub use service::Service;

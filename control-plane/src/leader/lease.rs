@@ -124,26 +124,12 @@ impl Term {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
-    use object_store::memory::InMemory;
-    use springtide_broker::Memory;
-    use springtide_process::clock::{SharedClock, TokioClock};
-    use springtide_process::config::Layers;
-
     use super::*;
-    use crate::locks::StoreLocks;
-    use crate::{Config, Parts};
+    use crate::testing::app;
 
     #[tokio::test(start_paused = true)]
     async fn a_dead_leader_whose_clock_was_ahead_is_followed_all_the_same() {
-        let layers = Layers::defaults();
-        let (broker, _) = Memory::new(&layers.section("broker").unwrap()).connect();
-        let store = springtide_store::in_memory().unwrap();
-        let clock: SharedClock = Arc::new(TokioClock::starting_at(SystemTime::UNIX_EPOCH));
-        let locks = Arc::new(StoreLocks::new(Arc::clone(&store), Arc::clone(&clock)));
-        let parts = Parts { store, objects: Arc::new(InMemory::new()), broker, locks, clock, seed: 7 };
-        let app = App::new(Config::read(&layers).unwrap(), parts).unwrap();
+        let app = app();
         let length = app.config.leader_lease;
         let in_a_day = app.now() + Duration::from_hours(24);
         let dead = ask(&app, "a dead leader", length, in_a_day).await.unwrap();

@@ -37,6 +37,8 @@ pub async fn enter(app: &App, entry: Entry) -> Result<JobRow> {
     let predicted_s = predicted_s(app, &spec);
     let row = row(id, &owner, &spec, accepted_at);
     let timer = app.metrics.store_seconds.with_label_values(&["submit"]).start_timer();
+    // Before it is asked for: if this ends in between, nobody knows whether it was committed.
+    let inputs = parked.keep();
     let submitted = match app
         .store
         .submit(NewJob { id, accepted_at, owner, idempotency, spec, predicted_s, release })
@@ -45,18 +47,17 @@ pub async fn enter(app: &App, entry: Entry) -> Result<JobRow> {
         Ok(submitted) => submitted,
         Err(error) => {
             use springtide_store::Error::{Broken, Unavailable};
-            if matches!(error, Broken(_) | Unavailable(_)) {
-                // Nobody knows whether it was committed. Inputs that nobody needs cost space; lost ones a job.
-                parked.keep();
+            if !matches!(error, Broken(_) | Unavailable(_)) {
+                inputs.remove();
             }
             return Err(error.into());
         }
     };
     timer.observe_duration();
     if submitted.repeated {
+        inputs.remove();
         return Ok(app.store.job(submitted.job).await?);
     }
-    parked.keep();
     let priority = row.spec.priority.as_str();
     app.metrics.jobs.with_label_values(&[priority]).inc();
     app.metrics.tasks.with_label_values(&[priority]).inc_by(u64::from(row.counts.total));

@@ -15,8 +15,8 @@ const WRITES: usize = 8;
 /// JSON may grow when it is written anew (`1e15` becomes 18 characters), but not by more than this factor.
 const GROWTH: usize = 5;
 
-/// Inputs that were put into the object store for a job that is not kept yet. Dropped without [`keep`](Self::keep),
-/// they are removed again.
+/// Inputs that were put into the object store for a job that is not kept yet. Dropped before [`keep`](Self::keep), they
+/// are removed again.
 #[must_use]
 pub struct Parked<'a> {
     app: &'a App,
@@ -64,14 +64,69 @@ impl<'a> Parked<'a> {
         Ok(())
     }
 
-    /// The job is kept, or may be: so are its inputs.
-    pub fn keep(mut self) {
-        self.keys.clear();
+    /// The job is kept from now on, or may be: so are its inputs. What is left of them, should it turn out that it is not.
+    pub fn keep(mut self) -> Kept<'a> {
+        Kept { app: self.app, keys: std::mem::take(&mut self.keys) }
+    }
+}
+
+/// Inputs of a job that may be kept. Inputs that nobody needs cost space, lost ones a job: they stay, however this ends,
+/// unless it is known that nobody needs them.
+#[must_use]
+pub struct Kept<'a> {
+    app: &'a App,
+    keys: Vec<String>,
+}
+
+impl Kept<'_> {
+    /// The job is not kept.
+    pub fn remove(self) {
+        self.app.rubbish.discard(self.keys);
     }
 }
 
 impl Drop for Parked<'_> {
     fn drop(&mut self) {
         self.app.rubbish.discard(std::mem::take(&mut self.keys));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use serde_json::json;
+    use springtide_core::Timestamp;
+
+    use super::*;
+    use crate::rubbish;
+    use crate::testing::app;
+
+    #[tokio::test(start_paused = true)]
+    async fn inputs_stay_from_the_moment_on_in_which_their_job_may_be_kept() {
+        let app = app();
+        tokio::spawn(rubbish::run(Arc::clone(&app)));
+        let large = json!({ "output": "x".repeat(1 << 20) });
+        let park = async |number: u128| {
+            let job = JobId::new(Timestamp::default(), number);
+            let mut parked = Parked::new(&app);
+            let mut input = JobInput::Each(vec![TaskInput::Inline(large.clone())]);
+            parked.park(job, &mut input, 1 << 20).await.unwrap();
+            assert!(matches!(&input, JobInput::Each(inputs) if matches!(inputs[..], [TaskInput::Object(_)])));
+            (parked, Path::from(format!("inputs/{job}/0")))
+        };
+        let (given_up, first) = park(1).await;
+        let (asked_for, second) = park(2).await;
+        let (refused, third) = park(3).await;
+        drop(given_up);
+        drop(asked_for.keep());
+        refused.keep().remove();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut there = Vec::new();
+        for key in [first, second, third] {
+            there.push(app.parts.objects.head(&key).await.is_ok());
+        }
+        assert_eq!(there, [false, true, false]);
     }
 }
