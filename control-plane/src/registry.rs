@@ -59,17 +59,21 @@ impl Registry {
 
     /// Takes in a heartbeat. One that is older than what was heard before counts only if that has been silent for
     /// `expiry`, after which the broker forgets a heartbeat, so that none which was overtaken can come: then the node's
-    /// clock went back before its agent started anew, or what was heard was nonsense.
+    /// clock went back before its agent started anew, or what was heard was nonsense. Until then one of another start
+    /// says no more than that the node is not silent.
     pub fn hear(&self, mut heartbeat: Heartbeat, now: Timestamp, expiry: Duration) -> Heard {
         tidy(&mut heartbeat);
         let mut nodes = self.lock();
-        let before = nodes
-            .get(&heartbeat.node)
-            .filter(|seen| seen.heard.elapsed() < expiry)
-            .map(|seen| &seen.heartbeat);
-        let heard = match before {
-            // Incarnations are ULIDs: the later one is the greater.
-            Some(old) if old.incarnation > heartbeat.incarnation => return Heard::Old,
+        let instant = Instant::now();
+        let mut before = nodes.get_mut(&heartbeat.node).filter(|seen| seen.heard.elapsed() < expiry);
+        // Incarnations are ULIDs: the later one is the greater.
+        if let Some(seen) = &mut before
+            && seen.heartbeat.incarnation > heartbeat.incarnation
+        {
+            seen.silent_since = instant;
+            return Heard::Old;
+        }
+        let heard = match before.map(|seen| &seen.heartbeat) {
             Some(old) if old.incarnation == heartbeat.incarnation && old.sequence >= heartbeat.sequence => {
                 return Heard::Old;
             }
@@ -85,7 +89,6 @@ impl Registry {
         if !nodes.contains_key(&heartbeat.node) {
             nodes.retain(|_, seen| seen.silent_since.elapsed() < FORGOTTEN_AFTER);
         }
-        let instant = Instant::now();
         let seen = Seen { heard_at: now, silent_since: instant, heard: instant, heartbeat };
         nodes.insert(seen.heartbeat.node.clone(), seen);
         heard
@@ -236,6 +239,21 @@ mod tests {
         tokio::time::advance(LOST_AFTER).await;
         assert_eq!(hear(&registry, heartbeat("n1", 5, 8)), Heard::Changed, "its clock went back");
         assert_eq!(hear(&registry, heartbeat("n1", 5, 9)), Heard::Same);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_whose_clock_went_back_is_not_silent_though_what_it_says_does_not_count_yet() {
+        let registry = Registry::default();
+        let silence = |registry: &Registry| {
+            let seen = registry.get(&"n1".parse().unwrap()).unwrap();
+            (seen.heartbeat.incarnation == heartbeat("n1", 9, 1).incarnation, seen.silent_since.elapsed())
+        };
+        hear(&registry, heartbeat("n1", 9, 3));
+        tokio::time::advance(LOST_AFTER / 2).await;
+        assert_eq!(hear(&registry, heartbeat("n1", 9, 2)), Heard::Old);
+        assert_eq!(silence(&registry), (true, LOST_AFTER / 2), "one that was overtaken says nothing");
+        assert_eq!(hear(&registry, heartbeat("n1", 5, 1)), Heard::Old);
+        assert_eq!(silence(&registry), (true, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]

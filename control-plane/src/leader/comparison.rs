@@ -224,7 +224,7 @@ async fn sight(app: &App, fence: &Fence, seen: &[Seen], limits: &Limits) -> Resu
             NodeState::Retiring => NodeEvent::Ended,
             _ => continue,
         };
-        if app.registry.get(&row.id).is_some_and(|seen| seen.heard > limits.at) {
+        if app.registry.get(&row.id).is_some_and(|seen| seen.silent_since > limits.at) {
             // It spoke while the store was asked.
             continue;
         }
