@@ -9,6 +9,7 @@ mod lease;
 mod pace;
 pub mod projector;
 pub mod releaser;
+mod starts;
 mod sweep;
 
 use springtide_store::port::Fence;

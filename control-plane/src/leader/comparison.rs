@@ -18,6 +18,7 @@ use springtide_store::port::{Error, Fence, NodeRow, NodeSighting, ReconcileActio
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::starts::Starts;
 use crate::app::App;
 use crate::registry::Seen;
 use judge::{Judge, Limits, Verdict, inherited};
@@ -68,9 +69,9 @@ impl Markers {
 }
 
 /// Compares until the term ends.
-pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
-    let mut memory =
-        Memory { judge: Judge::default(), links: 0, due: None, began: Some(app.now()), back: Instant::now() };
+pub async fn run(app: Arc<App>, fence: Fence, markers: Markers, starts: Starts) {
+    let judge = Judge::new(starts);
+    let mut memory = Memory { judge, links: 0, due: None, began: Some(app.now()), back: Instant::now() };
     // As often as heartbeats come at least: what they show is answered by the next.
     let pause = app.config.compare_interval.min(app.config.heartbeat_interval);
     loop {

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::starts::Starts;
 use super::{LEASE, comparison, keys, projector, releaser, sweep};
 use crate::app::App;
 
@@ -112,11 +113,12 @@ impl Term {
         app.registry.forgive();
         let fence = Fence { name: LEASE.to_owned(), token };
         let markers = comparison::Markers::new(token);
+        let starts = Starts::default();
         let mut loops = JoinSet::new();
-        loops.spawn(projector::run(Arc::clone(app), fence.clone(), markers.clone()));
+        loops.spawn(projector::run(Arc::clone(app), fence.clone(), markers.clone(), starts.clone()));
         loops.spawn(releaser::run(Arc::clone(app), fence.clone()));
         loops.spawn(keys::run(Arc::clone(app), fence.clone()));
-        loops.spawn(comparison::run(Arc::clone(app), fence, markers));
+        loops.spawn(comparison::run(Arc::clone(app), fence, markers, starts));
         loops.spawn(sweep::run(Arc::clone(app)));
         Self { token, _loops: loops }
     }

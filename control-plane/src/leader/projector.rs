@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use springtide_broker::{Consumer, Delivery};
+use springtide_core::RunId;
 use springtide_core::task::Ignored;
 use springtide_core::wire::{EventMessage, TaskEvent, TaskEventKind};
 use springtide_store::port::{Applied, Error, EventOutcome, Fence, StopRun};
@@ -12,6 +13,7 @@ use tokio::time::sleep;
 
 use super::comparison::Markers;
 use super::pace::Pace;
+use super::starts::Starts;
 use crate::app::App;
 
 /// Messages that one transaction folds at most.
@@ -26,21 +28,27 @@ const PAUSE: Duration = Duration::from_millis(200);
 const SAVE_EVERY: usize = 500;
 
 /// Folds until the term ends.
-pub async fn run(app: Arc<App>, fence: Fence, markers: Markers) {
+pub async fn run(app: Arc<App>, fence: Fence, markers: Markers, starts: Starts) {
     match app.store.forecasts().await {
         Ok(rows) => app.forecasts.load(rows),
         Err(error) => tracing::warn!(%error, "forecasts are learned anew"),
     }
     loop {
         match app.parts.broker.events.consume_events(PREFETCH).await {
-            Ok(mut events) => fold(&app, &fence, &markers, &mut events).await,
+            Ok(mut events) => fold(&app, &fence, &markers, &starts, &mut events).await,
             Err(error) => tracing::warn!(%error, "no events are heard"),
         }
         sleep(PAUSE).await;
     }
 }
 
-async fn fold(app: &App, fence: &Fence, markers: &Markers, events: &mut Consumer<EventMessage>) {
+async fn fold(
+    app: &App,
+    fence: &Fence,
+    markers: &Markers,
+    starts: &Starts,
+    events: &mut Consumer<EventMessage>,
+) {
     let mut unsaved = 0;
     let mut pace = Pace::new(PACE);
     let mut is_full = false;
@@ -65,6 +73,7 @@ async fn fold(app: &App, fence: &Fence, markers: &Markers, events: &mut Consumer
         }
         if !batch.is_empty() {
             let Some(applied) = apply(app, fence, &batch).await else { return };
+            starts.note(batch.iter().filter_map(started));
             unsaved += applied.finished.len();
             app.stopping.stop(started_in_vain(&batch, &applied), app.now());
             tell(app, &batch, applied);
@@ -106,17 +115,22 @@ async fn apply(app: &App, fence: &Fence, batch: &[TaskEvent]) -> Option<Applied>
     }
 }
 
+const fn started(event: &TaskEvent) -> Option<RunId> {
+    match event.kind {
+        TaskEventKind::Started { run, .. } => Some(run),
+        _ => None,
+    }
+}
+
 /// Runs of tasks that had ended before: cancelled on their way to the node, as a rule. The comparison would find them as
 /// well, later.
 fn started_in_vain(batch: &[TaskEvent], applied: &Applied) -> Vec<StopRun> {
     let ended = |outcome: &EventOutcome| *outcome == EventOutcome::Ignored(Ignored::Terminal);
-    let started = batch.iter().zip(&applied.outcomes).filter(|(_, outcome)| ended(outcome));
-    started
-        .filter_map(|(event, _)| match event.kind {
-            TaskEventKind::Started { run, .. } => {
-                Some(StopRun { node: event.node.clone(), incarnation: event.incarnation, run })
-            }
-            _ => None,
+    let starts = batch.iter().zip(&applied.outcomes).filter(|(_, outcome)| ended(outcome));
+    starts
+        .filter_map(|(event, _)| {
+            let run = started(event)?;
+            Some(StopRun { node: event.node.clone(), incarnation: event.incarnation, run })
         })
         .collect()
 }

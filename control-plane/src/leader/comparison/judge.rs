@@ -10,6 +10,7 @@ use springtide_core::{Incarnation, NodeId, RunId, TaskId, Timestamp};
 use springtide_store::port::{InFlight, ReconcileAction};
 use tokio::time::Instant;
 
+use super::super::starts::Starts;
 use crate::registry::Seen;
 
 /// How many heartbeats of a live node must not list a run before it is taken for lost.
@@ -40,7 +41,10 @@ pub struct Verdict {
 /// Remembers from how many heartbeats a run was missing.
 #[derive(Debug, Default)]
 pub struct Judge {
+    starts: Starts,
     missing: HashMap<RunId, Missing>,
+    /// When it judged last.
+    last: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +58,8 @@ struct Missing {
 struct Running {
     incarnation: Incarnation,
     run: RunId,
-    started_at: Timestamp,
+    /// Since when it is known to be on.
+    since: Instant,
 }
 
 /// Why a task's run is not on.
@@ -65,14 +70,20 @@ enum Fate {
 }
 
 impl Judge {
+    /// One that knows as much of starts as this.
+    pub fn new(starts: Starts) -> Self {
+        Self { starts, ..Self::default() }
+    }
+
     /// Compares the tasks that the store has on nodes with what the nodes say. `seen` must be older than `tasks`.
     pub fn judge(&mut self, tasks: &[InFlight], seen: &[Seen], limits: &Limits, now: Timestamp) -> Verdict {
         let mut verdict = Verdict { unwanted: unwanted(tasks, seen), actions: Vec::new() };
         let nodes: HashMap<&NodeId, &Seen> = seen.iter().map(|seen| (&seen.heartbeat.node, seen)).collect();
         let held = held(seen, limits);
         let mut still_missing = HashMap::new();
+        let mut runs = HashSet::new();
         for task in tasks {
-            let Some((node, incarnation, run, started_at)) = &task.running else {
+            let Some((node, incarnation, run, _)) = &task.running else {
                 let old = now.since(task.released_at) > limits.release_lost_after;
                 if old && !held.contains(&(task.task, task.attempt)) {
                     verdict
@@ -81,12 +92,15 @@ impl Judge {
                 }
                 continue;
             };
+            runs.insert(*run);
+            let since = self.starts.since(*run, limits.at);
+            let known_for = limits.at.saturating_duration_since(since);
             let fate = match nodes.get(node) {
-                None if limits.hears_for.min(now.since(*started_at)) < limits.lost_after => Fate::NotYetKnown,
+                None if limits.hears_for.min(known_for) < limits.lost_after => Fate::NotYetKnown,
                 None => Fate::Lost(Loss::Unexplained, "its node was not heard of"),
                 Some(seen) => {
-                    let running = Running { incarnation: *incarnation, run: *run, started_at: *started_at };
-                    self.fate_on(seen, running, limits, now, &mut still_missing)
+                    let running = Running { incarnation: *incarnation, run: *run, since };
+                    self.fate_on(seen, running, limits, &mut still_missing)
                 }
             };
             if let Fate::Lost(loss, message) = fate {
@@ -99,19 +113,19 @@ impl Judge {
             }
         }
         self.missing = still_missing;
+        self.starts.keep(&runs, self.last.replace(limits.at));
         verdict
     }
 
     fn fate_on(
         &self,
         seen: &Seen,
-        Running { incarnation, run, started_at }: Running,
+        Running { incarnation, run, since }: Running,
         limits: &Limits,
-        now: Timestamp,
         still_missing: &mut HashMap<RunId, Missing>,
     ) -> Fate {
         let heartbeat = &seen.heartbeat;
-        let heard_since = seen.heard_at > started_at;
+        let heard_since = seen.heard > since;
         if heartbeat.incarnation > incarnation && heard_since {
             return Fate::Lost(Loss::Unexplained, "its node's agent has started anew");
         }
@@ -123,7 +137,7 @@ impl Judge {
         }
         if heartbeat.incarnation != incarnation {
             // A start that has not been heard yet, or one that is over: the node's clock was set back.
-            let long_ago = heard_since && now.since(started_at) >= limits.lost_after;
+            let long_ago = heard_since && limits.at.saturating_duration_since(since) >= limits.lost_after;
             return if long_ago {
                 Fate::Lost(Loss::Unexplained, "its node's agent has started anew")
             } else {
