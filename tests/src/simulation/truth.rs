@@ -53,7 +53,7 @@ struct State {
     /// The largest token of the leader's lease.
     token: u64,
     voices: BTreeMap<String, nodes::Voice>,
-    /// Whether inputs and outputs could not be had for a while: runs that fail for that are charged.
+    /// Whether inputs and outputs could not be had for a while.
     objects_failed: bool,
     /// Until when the worker of a node hangs: what runs in it is charged for its timeout.
     hangs_until: BTreeMap<String, Instant>,
@@ -71,8 +71,9 @@ struct AttemptTruth {
     runs: BTreeSet<RunId>,
     /// It failed, or died alone: it may be charged.
     to_blame: bool,
-    /// Its worker hung while it ran, and it took too long for that.
-    hung: bool,
+    /// It took too long because its worker hung, or its input or output could not be had: timeouts and I/O errors are
+    /// charged to whichever task they happen to.
+    unlucky: bool,
     /// Who got it for the first time, as far as the broker says.
     fresh: BTreeSet<ClientId>,
     /// Runs whose start is confirmed.

@@ -116,12 +116,13 @@ impl Truth {
                 _ => String::new(),
             };
             let mut state = self.step(format!("{node} says {task} attempt {attempt} {}{why}", kind.as_str()));
-            let hung = state.hung_lately(node.as_str());
+            let (hung, objects_failed) = (state.hung_lately(node.as_str()), state.objects_failed);
             let truth = state.attempt((*task, *attempt));
             match kind {
                 TaskEventKind::Failed { error, .. } if error.class == FailureClass::Transient => {
                     truth.to_blame = true;
-                    truth.hung |= hung && error.message.starts_with("task_timeout");
+                    truth.unlucky |= hung && error.message.starts_with("task_timeout");
+                    truth.unlucky |= objects_failed && error.message.contains("could not be");
                 }
                 TaskEventKind::Returned { reason: ReturnReason::WorkerDied, .. } if truth.solo => {
                     truth.to_blame = true;

@@ -189,19 +189,17 @@ impl State {
         }
         let nature = self.plan(task).map_or(Nature::Fine, |plan| plan.nature);
         let truth = self.attempt((task, attempt));
-        let (solo, to_blame, hung) = (truth.solo, truth.to_blame, truth.hung);
-        let never_ran = truth.runs.is_empty();
+        let (solo, to_blame, unlucky) = (truth.solo, truth.to_blame, truth.unlucky);
         let message = row.error.clone().unwrap_or_default();
         let dies = matches!(nature, Nature::KillsAgent | Nature::KillsWorker);
-        if dies && !solo {
+        // What kills its worker in the end may fail in another way before it comes to that.
+        if dies && !solo && !unlucky {
             self.accuse_task(
                 task,
                 format!("an unexplained death was charged in attempt {attempt}, not alone"),
             );
         }
-        let no_objects = self.objects_failed && (never_ran || message.contains("could not be"));
-        let excused = (solo && to_blame) || hung || no_objects;
-        if nature.is_harmless() && !excused {
+        if nature.is_harmless() && !unlucky && !(solo && to_blame) {
             self.accuse_task(task, format!("it does no harm and was charged in attempt {attempt} {message}"));
         }
     }
