@@ -115,6 +115,7 @@ async fn simulate(plan: Plan, story: &Story) -> anyhow::Result<Outcome> {
         (Story::OfViolation, None) => None,
     };
     let journal = &house.truth.journal;
+    house.dissolve();
     Ok(Outcome {
         seed,
         violation,

@@ -121,6 +121,13 @@ impl House {
         (broker, client)
     }
 
+    /// The run is over: takes apart what would keep it in memory for ever.
+    pub fn dissolve(&self) {
+        let nodes = self.nodes.iter().filter_map(NodeSlot::present).map(|present| present.life);
+        let controls = self.controls.iter().filter_map(ControlSlot::present).map(|present| present.life);
+        nodes.chain(controls).for_each(|life| life.outlives_the_run());
+    }
+
     /// From now on nothing goes wrong, and everybody is there.
     pub fn calm(&self) {
         self.truth.fault("calm from now on");

@@ -53,6 +53,11 @@ impl Life {
         }
     }
 
+    /// The run is over: what its death would have done keeps everything that it has, and that keeps this.
+    pub fn outlives_the_run(&self) {
+        drop(self.end.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// Whether it has died.
     pub fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
