@@ -55,7 +55,8 @@ impl App {
         lanes.into_values().flatten().collect()
     }
 
-    fn device_for(&self, asked: DeviceRequest, lane: &LaneName) -> Device {
+    /// The kind of device that work of a lane runs on.
+    pub(crate) fn device_for(&self, asked: DeviceRequest, lane: &LaneName) -> Device {
         match asked {
             DeviceRequest::Cpu => Device::Cpu,
             DeviceRequest::Cuda => Device::Cuda,

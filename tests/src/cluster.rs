@@ -261,6 +261,17 @@ impl Cluster {
         self.client.submit(job, &SubmitOptions::default()).await.context("the job was not accepted")
     }
 
+    /// The outputs of a job, downloaded.
+    pub async fn files(&self, job: &JobView) -> Result<Vec<Vec<u8>>> {
+        let mut files = Vec::new();
+        for output in &job.outputs {
+            let path = self.dir().join(format!("{}-{}", job.id, output.index));
+            self.client.download_to(output, &path).await?;
+            files.push(std::fs::read(path)?);
+        }
+        Ok(files)
+    }
+
     /// Waits until a job has ended.
     pub async fn wait_for_end(&self, job: JobId, limit: Duration) -> Result<JobView> {
         wait::for_end(&self.client, job, limit).await

@@ -83,12 +83,13 @@ async fn burst(client: &Client) -> Result<JobView> {
     let posted = Instant::now();
     let job = client.submit(&job, &springtide_client::SubmitOptions::default()).await?.id;
     let mut view = client.job(job).await?;
-    while !view.status.is_terminal() {
-        ensure!(posted.elapsed() < LIMIT, "waited {LIMIT:?} for the end of the burst: {view:?}");
+    wait::until("the end of the burst", LIMIT, async || {
         seen.look(client, posted).await?;
-        tokio::time::sleep(Duration::from_millis(50)).await;
         view = client.job(job).await?;
-    }
+        Ok(view.status.is_terminal())
+    })
+    .await
+    .with_context(|| format!("{view:?}"))?;
     let done = Instant::now();
     wait::until("no nodes", LIMIT, async || Ok(seen.look(client, posted).await? == 0)).await?;
     eprintln!(

@@ -106,11 +106,8 @@ async fn pictures(version: Version) -> Result<()> {
     ensure!(done.status == JobStatus::Succeeded, "{done:?}");
     let seeds: Vec<_> = done.outputs.iter().map(|output| (output.index, output.seed)).collect();
     ensure!(seeds == [(0, Some(7)), (1, Some(8)), (2, Some(9))], "{seeds:?}");
-    for output in &done.outputs {
-        let path = cluster.dir().join(format!("{}.png", output.index));
-        cluster.client.download_to(output, &path).await?;
-        let bytes = std::fs::read(&path)?;
-        ensure!(bytes.starts_with(b"\x89PNG"), "output {} is no PNG", output.index);
+    for (index, bytes) in cluster.files(&done).await?.iter().enumerate() {
+        ensure!(bytes.starts_with(b"\x89PNG"), "output {index} is no PNG");
     }
     Ok(())
 }

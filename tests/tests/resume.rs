@@ -51,13 +51,7 @@ fn job() -> SubmitJob {
 /// The files of a job that has succeeded.
 async fn files(cluster: &Cluster, done: &JobView) -> Result<Vec<Vec<u8>>> {
     ensure!(done.status == JobStatus::Succeeded && done.outputs.len() == 24, "{done:?}");
-    let mut files = Vec::new();
-    for output in &done.outputs {
-        let path = cluster.dir().join(format!("{}-{}.png", done.id, output.index));
-        cluster.client.download_to(output, &path).await?;
-        files.push(std::fs::read(path)?);
-    }
-    Ok(files)
+    cluster.files(done).await
 }
 
 /// What a node says about a job's checkpoints.

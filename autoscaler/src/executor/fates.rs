@@ -11,10 +11,10 @@ use crate::provider::Life;
 /// Of the machines that the provider shows.
 #[derive(Debug, Default)]
 pub(super) struct Fates {
-    /// Their agents were heard.
-    heard: BTreeSet<NodeId>,
-    /// The planner was told of them.
-    told: BTreeSet<NodeId>,
+    /// The control plane knows them: their agents were heard, or they were given back.
+    known: BTreeSet<NodeId>,
+    /// The planner was told of them, or they were given back before there was anything to tell.
+    settled: BTreeSet<NodeId>,
 }
 
 impl Executor {
@@ -22,12 +22,13 @@ impl Executor {
     pub(super) fn note_fates(&mut self, scene: &Scene) {
         let Some(fleet) = &self.fleet else { return };
         let doomed = self.shared.doomed.all();
-        let heard = scene.view.nodes.iter().filter(|node| node.first_heard_at.is_some());
-        self.fates.heard.extend(heard.map(|node| node.id.clone()));
+        self.fates.known.extend(scene.view.nodes.iter().map(|node| node.id.clone()));
+        // That is forgotten sooner than the provider ceases to show them.
+        self.fates.settled.extend(self.given_back.keys().cloned());
         let mut seen = Vec::new();
         for machine in &fleet.machines {
             let node = &machine.node;
-            if self.fates.told.contains(node) {
+            if self.fates.settled.contains(node) {
                 continue;
             }
             let (offer, at) = (machine.offer.clone(), scene.now);
@@ -35,7 +36,7 @@ impl Executor {
             let boots = scene.policy.pools.iter().any(|pool| {
                 pool.name == machine.pool && scene.now.since(machine.launched_at) < pool.boot_timeout
             });
-            let unheard = !self.fates.heard.contains(node) && !self.given_back.contains_key(node);
+            let unheard = !self.fates.known.contains(node);
             if doomed.contains_key(node) && offer.market == Market::Spot {
                 seen.push((node.clone(), Observation::Interrupted { offer, at }));
             } else if machine.life != Life::Running && boots && unheard {
@@ -45,10 +46,10 @@ impl Executor {
             }
         }
         let shown: BTreeSet<&NodeId> = fleet.machines.iter().map(|machine| &machine.node).collect();
-        self.fates.heard.retain(|node| shown.contains(node));
-        self.fates.told.retain(|node| shown.contains(node));
+        self.fates.known.retain(|node| shown.contains(node));
+        self.fates.settled.retain(|node| shown.contains(node));
         for (node, observation) in seen {
-            self.fates.told.insert(node);
+            self.fates.settled.insert(node);
             self.observe(observation);
         }
     }
@@ -58,7 +59,7 @@ impl Executor {
         let machines = self.fleet.iter().flat_map(|fleet| &fleet.machines);
         let Some(machine) = machines.into_iter().find(|machine| machine.node == *node) else { return };
         let (offer, launched_at) = (machine.offer.clone(), machine.launched_at);
-        self.fates.told.insert(node.clone());
+        self.fates.settled.insert(node.clone());
         self.observe(Observation::NeverHeard { offer, launched_at, at: scene.now });
     }
 }

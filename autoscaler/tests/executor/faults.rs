@@ -87,6 +87,43 @@ async fn machines_that_never_report_are_given_back_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn machines_that_end_while_they_boot_are_replaced_after_a_while() {
+    let world = World::new().planned_for_real();
+    world.plane.lock().waiting = 2;
+    let never = Cut::new(None);
+    let (mut executor, _) = world.executor(&never);
+    for _ in 0..50 {
+        world.run(&mut executor, &never, Duration::from_secs(1)).await;
+        for machine in world.cloud.living() {
+            world.cloud.take_back(&machine.node);
+        }
+    }
+    assert_eq!(world.cloud.launches().len(), 1, "its kind is avoided for a minute");
+    world.run(&mut executor, &never, REST).await;
+    world.assert_at_rest(2, "they come up now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn machines_that_were_given_back_while_they_booted_are_no_failure() {
+    const POOL: &str = r#"autoscaler.pools=[{name = "pool", lane = "cpu", max = 4, boot_time = "5s", boot_timeout = "60s",
+        reversal_pause = "2s", offers = [{instance_type = "m", price_per_hour = 1.0}]}]"#;
+    let world = World::new().planned_for_real().with(&[POOL, "autoscaler.launch_settle=5s"]);
+    world.plane.lock().waiting = 40;
+    world.plane.lock().mute = true;
+    let never = Cut::new(None);
+    let (mut executor, _) = world.executor(&never);
+    world.run(&mut executor, &never, Duration::from_secs(2)).await;
+    assert_eq!(world.cloud.living().len(), MAX);
+    // What they were for is gone.
+    world.plane.lock().waiting = 0;
+    world.run(&mut executor, &never, Duration::from_secs(30)).await;
+    assert!(world.cloud.living().len() < MAX, "some are given back before their time to boot is over");
+    world.plane.lock().waiting = 40;
+    world.run(&mut executor, &never, Duration::from_secs(2)).await;
+    assert_eq!(world.cloud.living().len(), MAX, "others of their kind are rented at once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_machine_of_no_pool_is_given_back_after_its_time() {
     let world = World::new().with(&["autoscaler.orphan_after=30s"]);
     let order = Order {

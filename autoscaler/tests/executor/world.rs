@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use springtide_autoscaler::provider::simulated::Simulated;
-use springtide_autoscaler::{Config, Executor, Parts, Shared, alert_book};
+use springtide_autoscaler::{Config, Executor, Parts, Planner, Shared, alert_book};
 use springtide_planner::Memory;
 use springtide_process::clock::{SharedClock, TokioClock};
 use springtide_process::config::{Layers, Override, Sources};
@@ -24,6 +24,7 @@ pub struct World {
     clock: SharedClock,
     seed: std::cell::Cell<u64>,
     settings: Vec<&'static str>,
+    planner: Planner,
 }
 
 impl World {
@@ -32,12 +33,25 @@ impl World {
             Arc::new(TokioClock::starting_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)));
         let cloud = Simulated::new(Arc::clone(&clock));
         let plane = FakePlane::new(Arc::clone(&clock), cloud.clone());
-        Self { plane, cloud, clock, seed: std::cell::Cell::new(1), settings: Vec::new() }
+        Self {
+            plane,
+            cloud,
+            clock,
+            seed: std::cell::Cell::new(1),
+            settings: Vec::new(),
+            planner: planner::plan,
+        }
     }
 
     /// With other settings.
     pub fn with(mut self, settings: &[&'static str]) -> Self {
         self.settings.extend(settings);
+        self
+    }
+
+    /// With the planner that ships.
+    pub fn planned_for_real(mut self) -> Self {
+        self.planner = springtide_planner::plan;
         self
     }
 
@@ -67,7 +81,7 @@ impl World {
             shared: Arc::clone(&shared),
             decisions: None,
             memory: Memory::default(),
-            planner: planner::plan,
+            planner: self.planner,
         };
         (Executor::new(config, parts), shared)
     }

@@ -11,12 +11,14 @@ use crate::snapshot::LaneDemand;
 const HORIZONS: [f64; 4] = [30.0, 120.0, 400.0, 1200.0];
 /// The average that priorities are told apart by.
 const STEADY: usize = 1;
-/// After so many seconds in which nothing arrives, the rate is below 3 over that with a confidence of 95 % (the rule of
-/// three; Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249, 1983). The averages forget a
-/// burst more slowly: machines that boot in a second would wait minutes for what does not come.
-const RULE_OF_THREE: f64 = 3.0;
+/// After t seconds in which nothing arrives, the rate is below this over t with a confidence of one in a million: -ln 1e-6
+/// (Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249, 1983, have 3 for 95 %; here it is
+/// asked thousands of times a day, and a pause that is mere chance must not count). The averages forget a burst more slowly:
+/// machines that boot in a second would wait minutes for what does not come.
+const SILENCE: f64 = 13.8;
 /// How fast runtimes of what arrives are learned, for each task.
 const RUNTIMES: f64 = 0.005;
+
 /// Of one lane.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -121,7 +123,7 @@ impl LaneMemory {
     /// What the rate of the next minutes is read off.
     fn features(&self, at: Timestamp) -> [f64; FEATURES] {
         let silent = self.arrived_at.map_or(0.0, |last| at.since(last).as_secs_f64());
-        let most = RULE_OF_THREE / silent;
+        let most = SILENCE / silent;
         let all =
             |horizon: usize| self.classes.iter().map(|class| class.rates[horizon]).sum::<f64>().min(most);
         let usual = |later| self.time_of_day.rate(at, later);

@@ -1,7 +1,6 @@
 //! Puts a checked job into the store, and tells whoever has to know.
 
 use springtide_core::job::{EverStarted, TaskCounts};
-use springtide_core::lane::Device;
 use springtide_core::{JobId, Timestamp};
 use springtide_forecast::Work;
 use springtide_store::port::{Idempotency, JobInput, JobRow, JobSpec, JobTimings, NewJob, Sum};
@@ -112,7 +111,7 @@ fn latest_start(app: &App, checked: &Checked, deadline: Timestamp) -> Timestamp 
 
 /// How long all its tasks together will run, as far as is known.
 fn predicted_s(app: &App, spec: &JobSpec) -> f64 {
-    let device = app.lanes.get(&spec.lane).map_or(Device::Cpu, |lane| lane.device);
+    let device = app.device_for(spec.resources.device, &spec.lane);
     app.forecasts.predicted(&spec.model, device, &Sum::of(spec.tasks.into(), spec.units)).mean_s
 }
 

@@ -7,6 +7,7 @@ use crate::workspace;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -43,7 +44,8 @@ pub fn run(args: &Args) -> Result<()> {
     let out = workspace::path(OUTPUTS).join(format!("demo-{}", workspace::timestamp()));
     let job = house.submit(&args.prompt, &out)?;
     let pictures = pictures(&out)?;
-    eprintln!("made on {}: started by the autoscaler for this job", house.nodes()?.join(", "));
+    let nodes: Vec<_> = house.nodes_of(&job.id)?.into_iter().collect();
+    eprintln!("made on {}: started by the autoscaler for this job", nodes.join(", "));
     if !args.once {
         eprintln!("\nup at {}; pictures are in {}", house.address(), out.display());
         eprintln!(
@@ -73,15 +75,15 @@ struct Job {
     status: String,
 }
 
-/// What `springtide nodes --json` prints, as far as it is used here.
+/// What `GET /v1/jobs/{id}/tasks` answers, as far as it is used here.
 #[derive(Debug, Deserialize)]
-struct Nodes {
-    items: Vec<Node>,
+struct Tasks {
+    items: Vec<Task>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Node {
-    id: String,
+struct Task {
+    node: Option<String>,
 }
 
 /// A whole Springtide in one process, with its data in a temporary directory. It has no node until there is work.
@@ -134,12 +136,12 @@ impl House {
             .with_context(|| self.log())
     }
 
-    /// The nodes that there are.
-    fn nodes(&self) -> Result<Vec<String>> {
-        let said = process::output(self.client().args(["nodes", "--json"]))?;
-        let nodes: Nodes = serde_json::from_str(said.trim())
-            .with_context(|| format!("springtide nodes --json printed {said:?}"))?;
-        Ok(nodes.items.into_iter().map(|node| node.id).collect())
+    /// The nodes that a job ran on. They may be gone by now.
+    fn nodes_of(&self, job: &str) -> Result<BTreeSet<String>> {
+        let reply = get(self.port, &format!("/v1/jobs/{job}/tasks")).context("the job's tasks")?;
+        let body = reply.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let tasks: Tasks = serde_json::from_str(body).with_context(|| format!("the answer is {reply:?}"))?;
+        Ok(tasks.items.into_iter().filter_map(|task| task.node).collect())
     }
 
     /// Posts the job and waits for it; its progress goes to the terminal.
@@ -167,15 +169,18 @@ fn port(args: &Args) -> Result<u16> {
 
 /// Whether the control plane takes jobs.
 fn is_ready(port: u16) -> bool {
-    let attempt = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply)?;
-        Ok(reply)
-    };
-    attempt().is_ok_and(|reply| reply.starts_with("HTTP/1.1 200"))
+    get(port, "/readyz").is_ok_and(|reply| reply.starts_with("HTTP/1.1 200"))
+}
+
+/// The whole answer of the control plane: head and body.
+fn get(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply)?;
+    Ok(reply)
 }
 
 fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
