@@ -1,30 +1,15 @@
 //! What Prometheus reads at `/metrics`. Names begin with `springtide_autoscaler_`.
 
-use std::cell::RefCell;
-
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, exponential_buckets,
-};
+use prometheus::{GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use springtide_planner::{Limit, Plan};
+use springtide_process::metrics::{Described, Made, Maker};
 
 use crate::trouble::{Part, Troubles};
-
-/// What a metric is called: rules and dashboards are held against it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Described {
-    /// Its name. A histogram is read as `NAME_bucket`, `NAME_sum` and `NAME_count`.
-    pub name: String,
-    /// The names of its labels.
-    pub labels: Vec<String>,
-}
 
 /// The metrics of one autoscaler.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    registry: Registry,
-    described: Vec<Described>,
+    made: Made,
     nodes: IntGaugeVec,
     wanted: IntGaugeVec,
     target: IntGaugeVec,
@@ -55,51 +40,45 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let registry = Registry::new();
-        let made = Maker { registry: &registry, described: RefCell::default() };
-        let mut metrics = Self {
-            described: Vec::new(),
-            nodes: made.gauges("nodes", "Nodes of a pool: active, coming, leaving", &["pool", "state"]),
-            wanted: made.gauges("wanted_nodes", "Nodes that the strategy wants, before limits", &["pool"]),
-            target: made.gauges("target_nodes", "Nodes that the plan aims at", &["pool"]),
-            limited: made.gauges(
+        let maker = Maker::new("springtide_autoscaler");
+        Self {
+            nodes: maker.int_gauges("nodes", "Nodes of a pool: active, coming, leaving", &["pool", "state"]),
+            wanted: maker.int_gauges(
+                "wanted_nodes",
+                "Nodes that the strategy wants, before limits",
+                &["pool"],
+            ),
+            target: maker.int_gauges("target_nodes", "Nodes that the plan aims at", &["pool"]),
+            limited: maker.int_gauges(
                 "limited",
                 "1: this keeps the plan from what the strategy wants",
                 &["pool", "limit"],
             ),
-            price: made.register(GaugeVec::new(
-                Maker::opts("price_per_hour", "What a pool's machines cost"),
-                &["pool"],
-            )),
-            trouble: made.gauges("trouble", "1: this part is in trouble; /readyz says why", &["part"]),
-            leader: made.register(IntGauge::with_opts(Maker::opts("leader", "1: this autoscaler acts"))),
-            actions: made.counters("actions_total", "Actions of plans", &["pool", "action", "cause"]),
-            launched: made.counters("launched_total", "Machines that launches brought", &["pool"]),
-            shortfalls: made.counters(
+            price: maker.gauges("price_per_hour", "What a pool's machines cost", &["pool"]),
+            trouble: maker.int_gauges("trouble", "1: this part is in trouble; /readyz says why", &["part"]),
+            leader: maker.int_gauge("leader", "1: this autoscaler acts"),
+            actions: maker.counters("actions_total", "Actions of plans", &["pool", "action", "cause"]),
+            launched: maker.counters("launched_total", "Machines that launches brought", &["pool"]),
+            shortfalls: maker.counters(
                 "shortfalls_total",
                 "Launches that brought less than was asked for",
                 &["pool", "kind"],
             ),
-            boot_timeouts: made.counters("boot_timeouts_total", "Machines that never reported", &["pool"]),
-            orphans: made.register(IntCounter::with_opts(Maker::opts(
-                "orphans_total",
-                "Machines of no pool that were given back",
-            ))),
-            call_seconds: made.histograms("call_seconds", "Calls of the provider", &["call", "result"]),
-            round_seconds: made.histograms("round_seconds", "Looking, planning, acting", &["result"]),
-            alerts: made.counters("alerts_total", "Alerts that came", &["result"]),
-            interruptions: made.counters("interruptions_total", "Interruptions", &["kind", "result"]),
-            registry: registry.clone(),
-        };
-        metrics.described = made.described.into_inner();
-        metrics
+            boot_timeouts: maker.counters("boot_timeouts_total", "Machines that never reported", &["pool"]),
+            orphans: maker.counter("orphans_total", "Machines of no pool that were given back"),
+            call_seconds: maker.histograms("call_seconds", "Calls of the provider", &["call", "result"]),
+            round_seconds: maker.histograms("round_seconds", "Looking, planning, acting", &["result"]),
+            alerts: maker.counters("alerts_total", "Alerts that came", &["result"]),
+            interruptions: maker.counters("interruptions_total", "Interruptions", &["kind", "result"]),
+            made: maker.made(),
+        }
     }
 }
 
 impl Metrics {
     /// What there is, also what has no value yet and is not shown.
     pub fn described(&self) -> &[Described] {
-        &self.described
+        self.made.described()
     }
 
     /// All of them, in Prometheus' text format.
@@ -109,11 +88,7 @@ impl Metrics {
             let is_in_trouble = now.iter().any(|trouble| trouble.part == part);
             self.trouble.with_label_values(&[part.as_str()]).set(i64::from(is_in_trouble));
         }
-        let mut text = Vec::new();
-        // Encoding into memory fails only for metrics without a name.
-        let encoded = TextEncoder::new().encode(&self.registry.gather(), &mut text);
-        debug_assert!(encoded.is_ok());
-        String::from_utf8_lossy(&text).into_owned()
+        self.made.render()
     }
 
     /// Shows how the pools stand, and counts what is to be done.
@@ -141,44 +116,6 @@ impl Metrics {
 
 const LIMITS: [Limit; 6] =
     [Limit::Max, Limit::Budget, Limit::Frozen, Limit::Stale, Limit::NoCapacity, Limit::Hysteresis];
-
-/// Makes metrics and registers them. Names are constants, so a failure is a slip that the first test finds.
-struct Maker<'a> {
-    registry: &'a Registry,
-    described: RefCell<Vec<Described>>,
-}
-
-impl Maker<'_> {
-    fn register<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
-        let metric = metric.expect("names and labels of metrics are constants and valid");
-        let described = metric
-            .desc()
-            .into_iter()
-            .map(|desc| Described { name: desc.fq_name.clone(), labels: desc.variable_labels.clone() });
-        self.described.borrow_mut().extend(described);
-        self.registry.register(Box::new(metric.clone())).expect("each metric is registered once");
-        metric
-    }
-
-    fn opts(name: &str, help: &str) -> Opts {
-        Opts::new(name, help).namespace("springtide_autoscaler")
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.register(IntGaugeVec::new(Self::opts(name, help), labels))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.register(IntCounterVec::new(Self::opts(name, help), labels))
-    }
-
-    /// From a millisecond to about two minutes.
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-        let buckets = exponential_buckets(0.001, 2.0, 18).expect("positive, growing, some");
-        let opts = HistogramOpts::new(name, help).namespace("springtide_autoscaler").buckets(buckets);
-        self.register(HistogramVec::new(opts, labels))
-    }
-}
 
 #[cfg(test)]
 mod tests {

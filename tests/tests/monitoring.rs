@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use springtide_control_plane::metrics::{Described, Metrics};
+use springtide_control_plane::metrics::Metrics;
 use springtide_core::api::SubmitJob;
 use springtide_core::job::JobStatus;
 use springtide_core::priority::Priority;
+use springtide_process::metrics::Described;
 use springtide_tests::autoscaler::Autoscaler;
 use springtide_tests::monitoring::{Monitoring, Watched, shipped};
 use springtide_tests::servers::{RabbitMq, Version};
