@@ -37,6 +37,8 @@ pub struct AgentParts {
     pub settings: Settings,
     /// Its node's id.
     pub node: NodeId,
+    /// The start of this node before this one, where that is known: this one is the later, whatever the clock says.
+    pub before: Option<Incarnation>,
     /// Where tasks come from.
     pub queue: Arc<dyn TaskQueue>,
     /// Where events and heartbeats go, and wishes come from.
@@ -86,7 +88,7 @@ impl Agent {
         };
         let models = ModelCache::open(Arc::clone(&parts.objects), cache, tasks.clone());
         let (devices, unserved) = Devices::new(&role.devices, slots);
-        let incarnation = Incarnation::new(parts.clock.now().into(), random.number());
+        let incarnation = Incarnation::after(parts.before, parts.clock.now().into(), random.number());
         let state = State::new(&settings, role.lane.clone(), figures);
         let node = Arc::new(Node::new(
             Parts {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use rand::{Rng, RngExt};
-use springtide_core::NodeId;
+use springtide_core::{Incarnation, NodeId};
 
 use crate::config::Settings;
 
@@ -39,6 +39,33 @@ pub struct Identity {
     /// The id.
     pub id: NodeId,
     _lock: Option<Flock<File>>,
+}
+
+/// The starts of a node's agents, as far as the data directory knows of them.
+#[derive(Debug)]
+pub struct Starts {
+    path: PathBuf,
+}
+
+impl Starts {
+    /// Of this node.
+    pub fn of(node: &NodeId, data_dir: &Path) -> Self {
+        Self { path: data_dir.join(format!("{node}.incarnation")) }
+    }
+
+    /// The last one; `None`: there was none, or it is not known.
+    pub fn last(&self) -> Option<Incarnation> {
+        fs::read_to_string(&self.path).ok()?.trim().parse().ok()
+    }
+
+    /// Keeps the one that has begun. Without it the next one is the later by its clock alone, which is as good as always.
+    pub fn keep(&self, incarnation: Incarnation) {
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        let kept = fs::create_dir_all(dir).and_then(|()| fs::write(&self.path, format!("{incarnation}\n")));
+        if let Err(error) = kept {
+            tracing::warn!(path = %self.path.display(), %error, "that this agent has started is not kept");
+        }
+    }
 }
 
 /// The configured id, or one that this data directory keeps: `HOST-NUMBER`, the first that no living agent holds.
@@ -109,6 +136,20 @@ mod tests {
         let id = first.id.clone();
         drop(first);
         assert_eq!(node_id(&settings, &mut rng).unwrap().id, id, "after a restart");
+    }
+
+    #[test]
+    fn each_start_is_later_than_the_one_before_also_where_the_clock_was_set_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let starts = || Starts::of(&"i-0123".parse().unwrap(), dir.path());
+        assert_eq!(starts().last(), None);
+        let at = |second: i64| springtide_core::Timestamp::from_micros(second * 1_000_000);
+        let first = Incarnation::after(starts().last(), at(100), 7);
+        starts().keep(first);
+        let second = Incarnation::after(starts().last(), at(50), 3);
+        assert!(second > first, "{second} is later than {first}");
+        starts().keep(second);
+        assert_eq!(Incarnation::after(starts().last(), at(200), 3), Incarnation::new(at(200), 3));
     }
 
     #[test]

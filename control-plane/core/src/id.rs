@@ -90,6 +90,18 @@ ulid_id!(
     "incarnation"
 );
 
+impl Incarnation {
+    /// A new one that is later than the one `before` it, also where the clock was set back in between.
+    #[must_use]
+    pub fn after(before: Option<Self>, now: Timestamp, random: u128) -> Self {
+        let fresh = Self::new(now, random);
+        match before {
+            Some(before) if before >= fresh => Self(Ulid(before.0.0.saturating_add(1))),
+            _ => fresh,
+        }
+    }
+}
+
 /// A task: its job and its position in it, written `JOB/INDEX`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId {

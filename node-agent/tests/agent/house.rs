@@ -87,6 +87,7 @@ impl Plan {
         let agent = Agent::start(AgentParts {
             settings: Settings::from_layers(&layers).unwrap(),
             node: "n1".parse().unwrap(),
+            before: None,
             queue: Arc::clone(&broker.tasks),
             bus: Arc::clone(&broker.events),
             objects: Arc::clone(&objects),

@@ -35,4 +35,8 @@ pub const SEEDS: &[(u64, &str)] = &[
     (5612, "as 1454"),
     (5660, "as 2757"),
     (5869, "as 1938"),
+    (
+        11258,
+        "an agent that started anew with its clock set back was overtaken by a late heartbeat of its predecessor",
+    ),
 ];

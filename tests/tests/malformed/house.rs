@@ -93,6 +93,7 @@ impl House {
         let agent = Agent::start(AgentParts {
             settings: Settings::from_layers(&layers).unwrap(),
             node: "n1".parse().unwrap(),
+            before: None,
             queue: Arc::clone(&node.tasks),
             bus: Arc::clone(&node.events),
             objects,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use springtide_broker::Memory;
 use springtide_broker::memory::ClientId;
-use springtide_core::NodeId;
+use springtide_core::{Incarnation, NodeId};
 use springtide_node_agent::worker::InProcessLauncher;
 use springtide_node_agent::{Agent, AgentParts, FixedProbe, Settings};
 use springtide_process::clock::TokioClock;
@@ -32,6 +32,8 @@ pub struct NodeSlot {
     pub clock: Arc<MachineClock>,
     settings: Settings,
     present: Mutex<Option<Present>>,
+    /// Its last start, which its disk keeps.
+    last_start: Mutex<Option<Incarnation>>,
 }
 
 /// An agent that runs.
@@ -58,6 +60,7 @@ impl NodeSlot {
             clock: MachineClock::new(base),
             settings,
             present: Mutex::new(None),
+            last_start: Mutex::new(None),
         })
     }
 
@@ -107,6 +110,7 @@ impl House {
         let parts = AgentParts {
             settings: node.settings.clone(),
             node: node.id.clone(),
+            before: *node.last_start.lock().unwrap_or_else(PoisonError::into_inner),
             queue: broker.tasks,
             bus: broker.events,
             objects: Arc::new(objects),
@@ -120,6 +124,7 @@ impl House {
             Ok(agent) => Arc::new(agent),
             Err(error) => return self.truth.accuse(format!("an agent does not start: {error}"), Vec::new()),
         };
+        *node.last_start.lock().unwrap_or_else(PoisonError::into_inner) = Some(agent.incarnation());
         self.truth.journal.note(format!("{} starts as {} {client:?}", node.id, agent.incarnation()));
         let (truth, memory, deaths) = (Arc::clone(&self.truth), self.memory.clone(), self.deaths.clone());
         let (id, dying) = (node.id.to_string(), Arc::clone(&agent));

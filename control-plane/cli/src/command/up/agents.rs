@@ -54,6 +54,7 @@ impl Agents for AgentsHere {
         let limit = Agent::stop_limit(&settings);
         Agent::start(AgentParts {
             node: order.node.clone(),
+            before: None,
             queue: Arc::clone(&broker.tasks),
             bus: Arc::clone(&broker.events),
             objects: Arc::clone(&self.objects),
