@@ -37,9 +37,9 @@ impl Doomed {
         let mut doomed = self.lock();
         doomed.retain(|_, at| now.since(*at) < REMEMBERED);
         for node in nodes {
-            let says_so = node.reason.as_deref().is_some_and(|reason| reason.starts_with(REASON));
-            if let Some(until) = node.drain_until.filter(|_| says_so) {
-                doomed.entry(node.id.clone()).or_insert(until);
+            // An empty node has no deadline any more, but still why it was drained.
+            if node.reason.as_deref().is_some_and(|reason| reason.starts_with(REASON)) {
+                doomed.entry(node.id.clone()).or_insert(node.drain_until.unwrap_or(now));
             }
         }
     }

@@ -96,6 +96,7 @@ impl App {
         let seen = self.registry.get(&row.id);
         let (drain_until, wanted) = match &row.state {
             NodeState::Draining { until, reason } => (Some(*until), Some(reason.clone())),
+            NodeState::Empty { reason } => (None, Some(reason.clone())),
             _ => (None, None),
         };
         let paused = seen.as_ref().and_then(|seen| match &seen.heartbeat.condition {

@@ -11,7 +11,7 @@ use crate::app::App;
 pub fn state(node: &NodeRow, cancel: Vec<RunId>) -> Option<DesiredState> {
     let drain = match &node.state {
         NodeState::Draining { until, reason } => Some(Drain { until: *until, reason: reason.clone() }),
-        NodeState::Empty | NodeState::Retiring => {
+        NodeState::Empty { .. } | NodeState::Retiring => {
             Some(Drain { until: node.changed_at, reason: node.state.as_str().to_owned() })
         }
         _ => None,

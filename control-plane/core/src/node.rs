@@ -29,7 +29,11 @@ pub enum NodeState {
         reason: String,
     },
     /// Drained, holds nothing.
-    Empty,
+    Empty {
+        /// Why it was drained: whoever decides whether it may come back has to know.
+        #[serde(default)]
+        reason: String,
+    },
     /// About to be terminated.
     Retiring,
     /// Not heard of for `node_lost_after`.
@@ -77,7 +81,7 @@ impl NodeState {
             Self::Launching => "launching",
             Self::Active => "active",
             Self::Draining { .. } => "draining",
-            Self::Empty => "empty",
+            Self::Empty { .. } => "empty",
             Self::Retiring => "retiring",
             Self::Lost => "lost",
             Self::Gone => "gone",
@@ -99,21 +103,26 @@ impl NodeState {
             (Self::Launching | Self::Lost | Self::Gone, NodeEvent::Heard | NodeEvent::HeardEmpty) => {
                 Ok(Self::Active)
             }
-            (Self::Draining { .. }, NodeEvent::HeardEmpty) => Ok(Self::Empty),
+            (Self::Draining { reason, .. }, NodeEvent::HeardEmpty) => Ok(Self::Empty { reason }),
             (state, NodeEvent::Heard | NodeEvent::HeardEmpty) => Ok(state),
-            (Self::Active | Self::Draining { .. } | Self::Empty, NodeEvent::Silent) => Ok(Self::Lost),
+            (Self::Active | Self::Draining { .. } | Self::Empty { .. }, NodeEvent::Silent) => Ok(Self::Lost),
             (state, NodeEvent::Silent) => Ok(state),
             (Self::Active | Self::Draining { .. } | Self::Lost, NodeEvent::Drain { until, reason }) => {
                 Ok(Self::Draining { until, reason })
             }
-            (state @ (Self::Empty | Self::Retiring), NodeEvent::Drain { .. }) => Ok(state),
+            // The latest reason holds: that its provider takes it back is said of an empty node as well.
+            (Self::Empty { .. }, NodeEvent::Drain { reason, .. }) => Ok(Self::Empty { reason }),
+            (Self::Retiring, NodeEvent::Drain { .. }) => Ok(Self::Retiring),
             (state, NodeEvent::Drain { .. }) => refused(&state, "be drained"),
-            (Self::Active | Self::Draining { .. } | Self::Empty, NodeEvent::Undrain) => Ok(Self::Active),
+            (Self::Active | Self::Draining { .. } | Self::Empty { .. }, NodeEvent::Undrain) => {
+                Ok(Self::Active)
+            }
             (state, NodeEvent::Undrain) => refused(&state, "be undrained"),
             // One that was never heard, or has said goodbye, may speak while its machine is being terminated.
-            (Self::Launching | Self::Empty | Self::Lost | Self::Retiring | Self::Gone, NodeEvent::Retire) => {
-                Ok(Self::Retiring)
-            }
+            (
+                Self::Launching | Self::Empty { .. } | Self::Lost | Self::Retiring | Self::Gone,
+                NodeEvent::Retire,
+            ) => Ok(Self::Retiring),
             // Past its deadline the autoscaler may retire a node that would not empty; the caller checks the time.
             (Self::Draining { .. }, NodeEvent::Retire) => Ok(Self::Retiring),
             (state, NodeEvent::Retire) => refused(&state, "be retired: drain it first"),
@@ -132,7 +141,7 @@ mod tests {
     #[test]
     fn a_drained_node_can_come_back_until_it_retires() {
         let empty = NodeState::Active.after(drain()).unwrap().after(NodeEvent::HeardEmpty).unwrap();
-        assert_eq!(empty, NodeState::Empty);
+        assert_eq!(empty, NodeState::Empty { reason: "test".into() });
         assert_eq!(empty.clone().after(NodeEvent::Undrain).unwrap(), NodeState::Active);
         let retiring = empty.after(NodeEvent::Retire).unwrap();
         assert!(retiring.clone().after(NodeEvent::Undrain).is_err());

@@ -219,7 +219,7 @@ async fn sight(app: &App, fence: &Fence, seen: &[Seen], limits: &Limits) -> Resu
             continue;
         }
         let event = match row.state {
-            NodeState::Active | NodeState::Draining { .. } | NodeState::Empty => NodeEvent::Silent,
+            NodeState::Active | NodeState::Draining { .. } | NodeState::Empty { .. } => NodeEvent::Silent,
             NodeState::Lost if now.since(row.changed_at) >= GONE_AFTER => NodeEvent::Ended,
             // Its machine was to be terminated.
             NodeState::Retiring => NodeEvent::Ended,
@@ -256,7 +256,8 @@ pub fn sighting(seen: &Seen) -> NodeSighting {
 fn shows(row: &NodeRow, seen: &[Seen]) -> bool {
     let Some(seen) = seen.iter().find(|seen| seen.heartbeat.node == row.id) else { return true };
     let drains = matches!(seen.heartbeat.condition, NodeCondition::Draining { .. } | NodeCondition::Empty);
-    let should = matches!(row.state, NodeState::Draining { .. } | NodeState::Empty | NodeState::Retiring);
+    let should =
+        matches!(row.state, NodeState::Draining { .. } | NodeState::Empty { .. } | NodeState::Retiring);
     let consumes_another = seen.heartbeat.consuming.as_ref().is_some_and(|lane| *lane != row.lane);
     drains == should && !consumes_another
 }

@@ -330,7 +330,7 @@ impl<'a> Step<'a> {
         if !self.known {
             return;
         }
-        let empty = self.fleet.leaving.iter().filter(|node| node.state == NodeState::Empty);
+        let empty = self.fleet.leaving.iter().filter(|node| matches!(node.state, NodeState::Empty { .. }));
         let mut over: Vec<_> = empty.map(|node| (*node, Cause::Empty)).collect();
         over.extend(&self.fleet.over);
         over.sort_by_key(|(node, cause)| (Reverse(*cause), node.id.clone()));

@@ -85,7 +85,7 @@ impl<'a> Fleet<'a> {
             (NodeState::Draining { until, .. }, _) if now >= *until => {
                 self.over.push((node, Cause::Deadline));
             }
-            (NodeState::Empty, Some(_)) => self.over.push((node, Cause::Interruption)),
+            (NodeState::Empty { .. }, Some(_)) => self.over.push((node, Cause::Interruption)),
             (NodeState::Active | NodeState::Lost, Some(at)) => {
                 self.failing.push((node, at, Cause::Interruption));
             }
@@ -98,7 +98,7 @@ impl<'a> Fleet<'a> {
                 self.coming.push(Coming { slots: f64::from(node.slots), age });
                 self.booting.push(node);
             }
-            (NodeState::Draining { .. } | NodeState::Empty, None) => self.leaving.push(node),
+            (NodeState::Draining { .. } | NodeState::Empty { .. }, None) => self.leaving.push(node),
             (NodeState::Active, None) => {
                 self.active_slots += f64::from(node.slots);
                 if node.is_idle() { self.idle.push(node) } else { self.busy.push(node) }

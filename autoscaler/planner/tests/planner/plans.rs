@@ -3,7 +3,7 @@
 use springtide_core::node::NodeState;
 use springtide_planner::{Due, Observation, Override, Schedule, Strategy, plan};
 
-use crate::setting::{execute, node, offer, policy, predicted, run, seconds, snapshot, start, work};
+use crate::setting::{empty, execute, node, offer, policy, predicted, run, seconds, snapshot, start, work};
 
 fn drained() -> NodeState {
     NodeState::Draining { until: start() + seconds(60), reason: "surplus".into() }
@@ -28,7 +28,7 @@ fn nothing_to_do_means_nothing_is_kept() {
     insta::assert_snapshot!(first);
     execute(&mut snapshot, &first, start());
     for node in &mut snapshot.pools[0].nodes {
-        node.state = NodeState::Empty;
+        node.state = empty();
     }
     snapshot.at = start() + seconds(1);
     insta::assert_snapshot!(plan(&snapshot, &policy, snapshot.at));
@@ -205,7 +205,7 @@ fn a_burst_is_forgotten_once_its_silence_tells_where_machines_boot_in_seconds() 
 fn an_old_snapshot_gives_nothing_back() {
     let policy = policy(Strategy::Predictive);
     let spot = &policy.pools[0].offers[0];
-    let nodes = vec![node(1, NodeState::Active, spot), node(2, NodeState::Empty, spot)];
+    let nodes = vec![node(1, NodeState::Active, spot), node(2, empty(), spot)];
     let mut snapshot = snapshot(nodes, 0);
     insta::assert_snapshot!(plan(&snapshot, &policy, start() + seconds(31)));
     snapshot.pools.clear();

@@ -7,7 +7,7 @@ use springtide_core::Timestamp;
 use springtide_core::node::NodeState;
 use springtide_planner::{Action, Cause, Node, Policy, Schedule, Snapshot, Strategy as Chosen, plan};
 
-use crate::setting::{execute, node, offer, policy, predicted, run, seconds, snapshot, start};
+use crate::setting::{empty, execute, node, offer, policy, predicted, run, seconds, snapshot, start};
 
 fn a_state() -> impl Strategy<Value = NodeState> {
     let draining = (0_u64..120).prop_map(|left| NodeState::Draining {
@@ -18,7 +18,7 @@ fn a_state() -> impl Strategy<Value = NodeState> {
         6 => Just(NodeState::Active),
         2 => Just(NodeState::Launching),
         1 => draining,
-        1 => Just(NodeState::Empty),
+        1 => Just(empty()),
         1 => Just(NodeState::Lost),
         1 => Just(NodeState::Retiring),
     ]
@@ -141,7 +141,7 @@ fn check(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Result<(), Tes
                 prop_assert!(named.insert(node.clone()), "one action for each node");
                 let node = find(snapshot, node);
                 let allowed = match &node.state {
-                    NodeState::Empty => true,
+                    NodeState::Empty { .. } => true,
                     NodeState::Draining { until, .. } => *until <= now,
                     NodeState::Launching => {
                         *cause == Cause::Surplus || now.since(node.launched_at) >= pool.boot_timeout
@@ -244,7 +244,7 @@ proptest! {
             pool.nodes.retain(|node| node.state != NodeState::Retiring);
             for node in &mut pool.nodes {
                 if matches!(node.state, NodeState::Draining { .. }) {
-                    node.state = NodeState::Empty;
+                    node.state = empty();
                 }
             }
         }

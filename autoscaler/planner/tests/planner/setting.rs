@@ -116,3 +116,8 @@ pub(crate) fn execute(snapshot: &mut Snapshot, plan: &Plan, now: Timestamp) {
     snapshot.memory = plan.memory.clone();
     snapshot.observations.clear();
 }
+
+/// Drained.
+pub(crate) fn empty() -> NodeState {
+    NodeState::Empty { reason: String::new() }
+}

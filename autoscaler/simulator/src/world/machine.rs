@@ -184,7 +184,7 @@ impl Fleet {
     /// A node takes tasks again.
     pub(super) fn undrain(&mut self, number: u64) {
         let Some(machine) = self.machines.get_mut(&number) else { return };
-        if matches!(machine.node.state, NodeState::Draining { .. } | NodeState::Empty) {
+        if matches!(machine.node.state, NodeState::Draining { .. } | NodeState::Empty { .. }) {
             machine.node.state = NodeState::Active;
             self.take_in(number);
         }
@@ -201,7 +201,7 @@ impl Fleet {
     pub(super) fn emptied(&mut self, number: u64) -> bool {
         let drained = self.is_drained(number);
         if let Some(machine) = self.machines.get_mut(&number).filter(|_| drained) {
-            machine.node.state = NodeState::Empty;
+            machine.node.state = NodeState::Empty { reason: String::new() };
         }
         drained
     }

@@ -38,7 +38,7 @@ pub(crate) async fn a_node_is_heard_drained_and_retired(world: World) {
     let draining = world.store.change_node(&id, drain.clone(), None, world.now()).await.unwrap();
     assert!(matches!(&draining.state, NodeState::Draining { reason, .. } if reason == "test"));
     let empty = sight(&world, &fence, NodeSighting { empty: true, ..sighting("n", 1) }).await;
-    assert_eq!(empty.state, NodeState::Empty);
+    assert_eq!(empty.state, NodeState::Empty { reason: "test".into() }, "the reason stays");
     let unfenced = world.store.change_node(&id, NodeEvent::Retire, None, world.now()).await;
     assert!(matches!(unfenced, Err(Error::Conflict(_))));
     let retiring = world.store.change_node(&id, NodeEvent::Retire, Some(&fence), world.now()).await.unwrap();
