@@ -33,9 +33,9 @@ pub(crate) struct LaneMemory {
     total: f64,
     /// When something was seen to arrive last.
     arrived_at: Option<Timestamp>,
-    /// First and second moment of the predicted seconds of a task that arrives; none known: 0.
+    /// Mean of the predicted seconds of a task that arrives, and their variance over its square; none known: 0.
     seconds: f64,
-    squares: f64,
+    spread: f64,
 }
 
 /// Arrivals of one priority.
@@ -109,15 +109,16 @@ impl LaneMemory {
         let open = demand.waiting.tasks + demand.released.tasks + demand.running.tasks;
         let variance = demand.waiting.variance_s2 + demand.released.variance_s2 + demand.running.variance_s2;
         let total = demand.waiting.mean_s + demand.released.mean_s + demand.running.mean_s;
-        // Relative to the mean of the tasks that are there: the predictions of a model's tasks share their shape.
+        // Relative to the mean of the tasks that are there: the predictions of a model's tasks share their shape. How far
+        // the means of those that arrived lie apart is not looked at: sums show less of it the longer the tick is.
         let relative = if open > 0 && total > 0.0 { variance * open as f64 / (total * total) } else { 0.5 };
-        let square = mean * mean * (1.0 + relative.min(9.0));
+        let spread = relative.min(9.0);
         if self.seconds == 0.0 {
-            (self.seconds, self.squares) = (mean, square);
+            (self.seconds, self.spread) = (mean, spread);
         }
         let learned = 1.0 - (1.0 - RUNTIMES).powf(count);
         self.seconds += learned * (mean - self.seconds);
-        self.squares += learned * (square - self.squares);
+        self.spread += learned * (spread - self.spread);
     }
 
     /// What the rate of the next minutes is read off.
@@ -156,6 +157,6 @@ impl LaneMemory {
 
     /// First and second moment of the predicted seconds of a task that arrives.
     pub(crate) fn runtime(&self) -> Option<(f64, f64)> {
-        (self.seconds > 0.0).then_some((self.seconds, self.squares))
+        (self.seconds > 0.0).then_some((self.seconds, self.seconds * self.seconds * (1.0 + self.spread)))
     }
 }
