@@ -94,7 +94,7 @@ impl Renting {
                 let local = Local::new(Arc::new(agents), clock);
                 Self { provider: Arc::new(local.clone()), local: Some(local) }
             }
-            "docker" => only(Arc::new(Docker::new(&config.docker, &config.cluster))),
+            "docker" => only(Arc::new(Docker::new(&config.docker, &config.cluster, clock))),
             #[cfg(feature = "ec2")]
             "ec2" => only(Arc::new(Ec2Provider::open(&config.ec2, &config.cluster).await)),
             #[cfg(not(feature = "ec2"))]

@@ -2,25 +2,29 @@
 //! `springtide.pool`, `springtide.launch`, `springtide.offer`.
 //!
 //! A container's name follows from the launch's id, and Docker gives no name twice: so a launch that is asked for again
-//! finds the containers that it made. They are removed when they end.
+//! finds the containers that it made. They are removed when they end; a small volume of the same name, made with the
+//! container, stays for a day and says that there was one, so that it is not made again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::errors::Error as DockerError;
 use bollard::models::{
-    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, DeviceRequest, HostConfig,
+    ContainerCreateBody, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
+    DeviceRequest, HostConfig, Mount, MountType, MountVolumeOptions, Volume,
 };
 use bollard::query_parameters::{
-    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
-    StartContainerOptions, StopContainerOptions,
+    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, ListVolumesOptions,
+    RemoveContainerOptions, RemoveVolumeOptions, StartContainerOptions, StopContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use springtide_core::{NodeId, Timestamp};
+use springtide_process::clock::SharedClock;
 use tokio::sync::OnceCell;
 
 use super::{Error, LaunchId, Launched, Life, Machine, Order, Provider, Request, Result};
@@ -35,6 +39,12 @@ const REQUEST: &str = "springtide.request";
 
 /// One call of the daemon.
 const CALL_TIMEOUT_S: u64 = 60;
+/// Where a container finds the volume that marks it. Nothing is in it.
+const MARKER: &str = "/run/springtide-launch";
+/// For so long it is known which containers there were: longer than a launch is asked for.
+const MARKED_FOR: Duration = Duration::from_hours(24);
+/// Shortest time between two looks for markers that are over.
+const TIDY_EVERY: Duration = Duration::from_hours(1);
 
 /// A Docker daemon.
 pub struct Docker {
@@ -42,6 +52,8 @@ pub struct Docker {
     cluster: String,
     pools: BTreeMap<String, DockerPool>,
     stop_timeout: Duration,
+    clock: SharedClock,
+    tidied_at: Mutex<Option<Timestamp>>,
     /// Connected, and agreed on a version, with the first call.
     client: OnceCell<Client>,
 }
@@ -59,14 +71,24 @@ struct Detail {
     cluster: String,
 }
 
+/// A container that was made before.
+struct MadeBefore {
+    /// Of the request that it was made for.
+    mark: Option<String>,
+    /// It was not started yet.
+    is_new: bool,
+}
+
 impl Docker {
     /// As configured. Nothing is asked yet.
-    pub fn new(config: &Config, cluster: &str) -> Self {
+    pub fn new(config: &Config, cluster: &str, clock: SharedClock) -> Self {
         Self {
             host: config.host.clone(),
             cluster: cluster.to_owned(),
             pools: config.pools.iter().map(|pool| (pool.name.clone(), pool.clone())).collect(),
             stop_timeout: config.stop_timeout,
+            clock,
+            tidied_at: Mutex::default(),
             client: OnceCell::new(),
         }
     }
@@ -98,37 +120,96 @@ impl Docker {
         }
     }
 
-    /// Starts one container of a launch, or finds it.
+    /// Makes one container of a launch, unless it was made before, and starts it.
     async fn start(&self, node: &NodeId, body: ContainerCreateBody, order: &Order) -> Result<()> {
         const CALL: &str = "launch";
-        let client = self.client(CALL).await?;
         let mark = body.labels.as_ref().and_then(|labels| labels.get(REQUEST)).cloned();
-        let name =
-            CreateContainerOptions { name: Some(node.to_string()), ..CreateContainerOptions::default() };
-        match client.create_container(Some(name), body).await {
-            Ok(_) => {}
-            // It is there already: of the same request, if an earlier call made it.
-            Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => {
-                let found = client.inspect_container(node.as_str(), None::<InspectContainerOptions>).await;
-                let found = found.map_err(|error| self.failed(CALL, &error))?;
-                let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
-                if labels.get(REQUEST) != mark.as_ref() {
-                    let message = format!("{node} was made by another request");
-                    return Err(Error::Invalid { call: CALL, message });
-                }
+        match self.made_before(node).await? {
+            Some(made) if made.mark != mark => {
+                return Err(Error::Invalid {
+                    call: CALL,
+                    message: format!("{node} was made by another request"),
+                });
             }
-            Err(error) => return Err(self.failed(CALL, &error)),
+            // It runs, or has run.
+            Some(made) if !made.is_new => return Ok(()),
+            Some(_) => {}
+            None => {
+                let name = Some(node.to_string());
+                let options = CreateContainerOptions { name, ..CreateContainerOptions::default() };
+                let made = self.client(CALL).await?.create_container(Some(options), body).await;
+                made.map_err(|error| self.failed(CALL, &error))?;
+            }
         }
-        let started = client.start_container(node.as_str(), None::<StartContainerOptions>).await;
-        match started {
+        let client = self.client(CALL).await?;
+        match client.start_container(node.as_str(), None::<StartContainerOptions>).await {
             Ok(()) | Err(DockerError::DockerResponseServerError { status_code: 304, .. }) => Ok(()),
             // The machine does not have what the container asks for: no such GPU, no such memory.
             Err(DockerError::DockerResponseServerError { message, .. }) => {
                 self.remove(node).await?;
+                Self::remove_marker(client, node.as_str()).await;
                 Err(Error::NoCapacity { offer: order.offer.clone(), message })
             }
             Err(error) => Err(self.failed(CALL, &error)),
         }
+    }
+
+    /// What an earlier call made of a node.
+    async fn made_before(&self, node: &NodeId) -> Result<Option<MadeBefore>> {
+        const CALL: &str = "launch";
+        let client = self.client(CALL).await?;
+        match client.inspect_container(node.as_str(), None::<InspectContainerOptions>).await {
+            Ok(found) => {
+                let status = found.state.and_then(|state| state.status);
+                let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+                let is_new = status == Some(ContainerStateStatusEnum::CREATED);
+                return Ok(Some(MadeBefore { mark: labels.get(REQUEST).cloned(), is_new }));
+            }
+            Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => {}
+            Err(error) => return Err(self.failed(CALL, &error)),
+        }
+        match client.inspect_volume(node.as_str()).await {
+            Ok(volume) => Ok(Some(MadeBefore { mark: volume.labels.get(REQUEST).cloned(), is_new: false })),
+            Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(self.failed(CALL, &error)),
+        }
+    }
+
+    /// Removes the markers of launches that nobody asks for any more. What fails is tried again the next time.
+    async fn tidy(&self, client: &Client) {
+        let now = Timestamp::from(self.clock.now());
+        {
+            let mut tidied_at = self.tidied_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if tidied_at.is_some_and(|at| now.since(at) < TIDY_EVERY) {
+                return;
+            }
+            *tidied_at = Some(now);
+        }
+        let options = ListVolumesOptions { filters: Some(self.ours()) };
+        let volumes = match client.list_volumes(Some(options)).await {
+            Ok(listed) => listed.volumes.unwrap_or_default(),
+            Err(error) => {
+                tracing::debug!(%error, "the markers of launches are not shown");
+                return;
+            }
+        };
+        for volume in
+            volumes.iter().filter(|volume| made_at(volume).is_some_and(|at| now.since(at) >= MARKED_FOR))
+        {
+            Self::remove_marker(client, &volume.name).await;
+        }
+    }
+
+    /// One whose container still runs is in use, and stays.
+    async fn remove_marker(client: &Client, name: &str) {
+        if let Err(error) = client.remove_volume(name, None::<RemoveVolumeOptions>).await {
+            tracing::debug!(name, %error, "the marker of a launch stays");
+        }
+    }
+
+    /// What is this cluster's.
+    fn ours(&self) -> HashMap<String, Vec<String>> {
+        HashMap::from([("label".to_owned(), vec![format!("{CLUSTER}={}", self.cluster)])])
     }
 
     async fn remove(&self, node: &NodeId) -> Result<()> {
@@ -174,7 +255,19 @@ fn container(id: &LaunchId, node: &NodeId, request: &Request, detail: &Detail) -
         (OFFER, order.offer.to_string()),
         (REQUEST, mark(request)),
     ];
-    labels.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    let ours = ours.map(|(name, value)| (name.to_owned(), value));
+    let marker = Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(node.to_string()),
+        target: Some(MARKER.to_owned()),
+        volume_options: Some(MountVolumeOptions {
+            no_copy: Some(true),
+            labels: Some(ours.iter().cloned().collect()),
+            ..MountVolumeOptions::default()
+        }),
+        ..Mount::default()
+    };
+    labels.extend(ours);
     let gpus = DeviceRequest {
         driver: Some("nvidia".to_owned()),
         count: Some(pool.gpus),
@@ -186,6 +279,7 @@ fn container(id: &LaunchId, node: &NodeId, request: &Request, detail: &Detail) -
         auto_remove: Some(true),
         network_mode: (!pool.network.is_empty()).then(|| pool.network.clone()),
         binds: Some(pool.mounts.clone()),
+        mounts: Some(vec![marker]),
         memory: some(pool.memory_bytes.cast_signed()),
         nano_cpus: some((pool.cpus * 1e9) as i64),
         device_requests: (pool.gpus != 0).then(|| vec![gpus]),
@@ -199,6 +293,12 @@ fn container(id: &LaunchId, node: &NodeId, request: &Request, detail: &Detail) -
         host_config: Some(host),
         ..ContainerCreateBody::default()
     }
+}
+
+/// When Docker made a volume.
+fn made_at(volume: &Volume) -> Option<Timestamp> {
+    let at: jiff::Timestamp = volume.created_at.as_ref()?.parse().ok()?;
+    Some(Timestamp::from_micros(at.as_microsecond()))
 }
 
 /// A request's own mark.
@@ -248,11 +348,12 @@ impl Provider for Docker {
 
     async fn machines(&self) -> Result<Vec<Machine>> {
         const CALL: &str = "machines";
-        let ours = HashMap::from([("label".to_owned(), vec![format!("{CLUSTER}={}", self.cluster)])]);
-        let options =
-            ListContainersOptions { all: true, filters: Some(ours), ..ListContainersOptions::default() };
-        let listed = self.client(CALL).await?.list_containers(Some(options)).await;
-        let listed = listed.map_err(|error| self.failed(CALL, &error))?;
+        let client = self.client(CALL).await?;
+        let filters = Some(self.ours());
+        let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
+        let listed =
+            client.list_containers(Some(options)).await.map_err(|error| self.failed(CALL, &error))?;
+        self.tidy(client).await;
         Ok(listed.iter().filter_map(machine).collect())
     }
 

@@ -37,7 +37,7 @@ fn pool(name: &str, image: &str) -> DockerPool {
 
 fn open(host: &str, pools: Vec<DockerPool>) -> Docker {
     let config = Config { host: host.to_owned(), stop_timeout: Duration::from_secs(1), pools };
-    Docker::new(&config, "contract")
+    Docker::new(&config, "contract", crate::clock())
 }
 
 fn order(pool: &str) -> Order {
@@ -76,6 +76,9 @@ async fn containers() {
         assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
     }
     provider.terminate(&nodes).await.unwrap();
+    // Asked for again after it has ended and is gone, it is not made a second time.
+    assert_eq!(provider.launch(&id, &request).await.unwrap().nodes, nodes);
+    assert_eq!(provider.machines().await.unwrap(), []);
 
     let offer = "container/-/on_demand".parse().unwrap();
     Subject { provider, offer, tokens: Tokens::Honoured }.holds().await;
