@@ -4,6 +4,9 @@
 mod docker;
 #[cfg(feature = "ec2")]
 mod ec2;
+#[cfg(feature = "ec2")]
+#[path = "../fake/ec2.rs"]
+mod fake_ec2;
 mod suite;
 
 use std::sync::Arc;
