@@ -139,16 +139,20 @@ impl Config {
 
     /// What the planner is given: the pools that can be used, and what is wrong with the others.
     pub fn policy(&self, lanes: &[LaneName]) -> (Policy, Vec<InvalidPolicy>) {
+        let mut problems = self.unmatched();
+        let known = |pool: &&Pool| self.made().is_none_or(|(_, names)| names.contains(&pool.name.as_str()));
+        let pools: Vec<_> = self.pools.iter().filter(known).cloned().collect();
         let mut policy = Policy {
             stale_after: self.stale_after,
             budget_per_hour: self.budget_per_hour,
-            pools: self.pools.clone(),
+            pools: pools.clone(),
         };
-        let Err(problems) = policy.validate(lanes) else { return (policy, Vec::new()) };
+        let Err(more) = policy.validate(lanes) else { return (policy, problems) };
+        problems.extend(more);
         // One at a time: a pool that is wrong by itself goes, and so does each that only clashes with an earlier one.
         policy.pools.clear();
-        for pool in &self.pools {
-            policy.pools.push(pool.clone());
+        for pool in pools {
+            policy.pools.push(pool);
             if policy.validate(lanes).is_err() {
                 policy.pools.pop();
             }
@@ -158,5 +162,33 @@ impl Config {
             policy.pools.clear();
         }
         (policy, problems)
+    }
+
+    /// The provider's section, and the pools that it says there how to make machines for. `None`: it makes them for any.
+    fn made(&self) -> Option<(&'static str, Vec<&str>)> {
+        match self.provider.as_str() {
+            "docker" => Some(("docker", self.docker.pools.iter().map(|pool| pool.name.as_str()).collect())),
+            "ec2" => Some(("ec2", self.ec2.pools.iter().map(|pool| pool.name.as_str()).collect())),
+            _ => None,
+        }
+    }
+
+    /// Pools without machines, and machines without a pool.
+    fn unmatched(&self) -> Vec<InvalidPolicy> {
+        let Some((section, made)) = self.made() else { return Vec::new() };
+        let without = self.pools.iter().filter(|pool| !made.contains(&pool.name.as_str()));
+        let without = without.map(|pool| InvalidPolicy {
+            field: format!("pools[{}].name", pool.name),
+            problem: format!(
+                "has no entry in `autoscaler.{section}.pools`, which says how its machines are made"
+            ),
+        });
+        let pools = || self.pools.iter().map(|pool| pool.name.as_str());
+        let strangers = made.iter().filter(|name| !name.is_empty() && !pools().any(|pool| pool == **name));
+        let strangers = strangers.map(|name| InvalidPolicy {
+            field: format!("{section}.pools[{name}].name"),
+            problem: format!("is no pool; `autoscaler.pools` has {}", pools().collect::<Vec<_>>().join(", ")),
+        });
+        without.chain(strangers).collect()
     }
 }

@@ -22,7 +22,7 @@ use rand::{RngExt, SeedableRng};
 use springtide_client::Error as PlaneError;
 use springtide_core::api::{ClusterView, DrainNode};
 use springtide_core::{LaneName, NodeId, Timestamp};
-use springtide_planner::{Action, Cause, Memory, Observation, Plan, Policy, Snapshot};
+use springtide_planner::{Action, Cause, InvalidPolicy, Memory, Observation, Plan, Policy, Snapshot};
 use springtide_process::clock::SharedClock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -200,7 +200,10 @@ impl Executor {
                 tracing::info!("another autoscaler leads");
             }
             error => {
-                let message = format!("{}: {error}", self.config.control_plane);
+                let refused =
+                    matches!(error, RoundError::Plane(error) if matches!(error.status(), Some(401 | 403)));
+                let key = if refused { "autoscaler.token" } else { "autoscaler.control_plane" };
+                let message = format!("{}: {error} ({key})", self.config.control_plane);
                 self.shared.troubles.set(Part::ControlPlane, message, self.now());
             }
         }
@@ -257,7 +260,9 @@ impl Executor {
         if problems.is_empty() {
             self.shared.troubles.clear(Part::Policy);
         } else {
-            let text: Vec<_> = problems.iter().map(|problem| format!("autoscaler.{problem}")).collect();
+            let text =
+                |problem: &InvalidPolicy| format!("`autoscaler.{}` {}", problem.field, problem.problem);
+            let text: Vec<_> = problems.iter().map(text).collect();
             self.shared.troubles.set(Part::Policy, text.join("; "), self.now());
         }
         self.policy = Some((lanes, policy.clone()));
@@ -276,7 +281,7 @@ impl Executor {
                 self.paces.describe.answered();
                 self.shared.troubles.clear(Part::Describe);
                 self.given_back.retain(|_, since| scene.now.since(*since) < self.config.launch_settle);
-                self.shared.set_machines(machines.iter().map(|machine| machine.node.clone()).collect());
+                self.shared.set_machines(at, machines.iter().map(|machine| machine.node.clone()).collect());
                 self.fleet = Some(Fleet { at, machines });
                 self.describe_at = began + self.config.describe_interval;
             }

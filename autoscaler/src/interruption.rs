@@ -67,6 +67,8 @@ pub struct Listener {
     pub shared: Arc<Shared>,
     /// How long a node may take where the provider names no time.
     pub patience: Duration,
+    /// How long a new machine may be missing among those that the provider shows.
+    pub settle: Duration,
 }
 
 /// What is to become of a message.
@@ -144,7 +146,7 @@ impl Listener {
 
     async fn drain(&self, node: &NodeId, event: &Event) -> Fate {
         let kind = event.kind.as_str();
-        let ours = self.shared.is_ours(node);
+        let ours = self.shared.is_ours(node, event.said_at + self.settle);
         let now = self.now();
         let said = event.at.unwrap_or(now + self.patience);
         if ours == Some(true) && self.shared.doomed.add(node, said) {
@@ -171,7 +173,7 @@ impl Listener {
                 let (result, fate) = match ours {
                     Some(false) => ("foreign", Fate::Delete),
                     _ if event.kind == Kind::Ended => ("gone", Fate::Delete),
-                    // It has not reported yet, or the machines were not described yet.
+                    // It has not reported yet, or was not shown yet.
                     _ => ("unheard", Fate::Keep),
                 };
                 self.count(kind, result);

@@ -3,10 +3,11 @@
 //! ```text
 //! intent written ──► asked (again and again, to the letter) ──► answered: nodes, shortfall ──► all of them seen ──► closed
 //!                                      │                    └─► no capacity, nothing came ──────────────────────► closed
-//!                                      └─► rejected: no machine of it is seen for `launch_settle` ──────────────► closed
+//!                                      └─► rejected, or asked in vain for `ASKED_FOR`: what is seen of it ──────► closed
 //! ```
 //!
-//! A launch whose answer is not known stays open, and counts as on its way: so nothing is launched in its place.
+//! An open launch counts as on its way with all that was asked for: so nothing is launched in its place, neither while its
+//! answer is not known nor while what came of it was not all seen. What fell short is a new launch after it is closed.
 
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ use springtide_core::{NodeId, Timestamp};
 use crate::leadership::LEASE;
 use crate::observe::Fleet;
 use crate::provider::{LaunchId, Launched, Request};
+
+/// For so long a launch is asked for again: no provider remembers a token for ever, and one that it has forgotten would
+/// bring the same machines a second time.
+const ASKED_FOR: Duration = Duration::from_hours(12);
 
 /// A launch that is open.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,15 +95,6 @@ impl OpenLaunch {
         self.outcome.nodes.as_deref().unwrap_or_default()
     }
 
-    /// How many machines are there or still to come.
-    pub fn expected(&self) -> u32 {
-        match &self.outcome.nodes {
-            Some(nodes) => u32::try_from(nodes.len()).unwrap_or(u32::MAX),
-            // What was rejected may have been carried out before, by a call whose answer got lost.
-            None => self.request.order.count,
-        }
-    }
-
     /// How it is written.
     pub fn put(&self, outcome: &Outcome, closed: bool, token: u64) -> Result<PutLaunch, serde_json::Error> {
         Ok(PutLaunch {
@@ -112,8 +108,8 @@ impl OpenLaunch {
     }
 
     /// What is to be done about it.
-    pub fn step(&self, fleet: Option<&Fleet>, settle: Duration) -> Step {
-        let Some(at) = self.outcome.at else { return Step::Ask };
+    pub fn step(&self, fleet: Option<&Fleet>, settle: Duration, now: Timestamp) -> Step {
+        let Some(at) = self.outcome.at.or_else(|| self.gave_up_at(now)) else { return Step::Ask };
         let Some(fleet) = fleet.filter(|fleet| fleet.at >= at) else { return Step::Wait };
         let settled = fleet.at.since(at) >= settle;
         let of_it = || fleet.machines.iter().filter(|machine| machine.launch == self.id);
@@ -123,11 +119,18 @@ impl OpenLaunch {
                 if all || settled { Step::Close(self.outcome.clone()) } else { Step::Wait }
             }
             None if !settled => Step::Wait,
+            // What was rejected may have been carried out before, by a call whose answer got lost.
             None => {
                 let nodes = of_it().map(|machine| machine.node.clone()).collect();
                 Step::Close(Outcome { nodes: Some(nodes), ..self.outcome.clone() })
             }
         }
+    }
+
+    /// From when on it is asked for no more, if that is past.
+    fn gave_up_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = self.created_at + ASKED_FOR;
+        (now >= until).then_some(until)
     }
 }
 
@@ -138,5 +141,82 @@ pub fn answered(launched: &Launched, now: Timestamp) -> Outcome {
         shortfall: launched.shortfall.as_ref().map(ToString::to_string),
         rejected: None,
         at: Some(now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Life, Machine, Order};
+
+    const SETTLE: Duration = Duration::from_mins(1);
+
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_micros(1_800_000_000_000_000) + Duration::from_secs(second)
+    }
+
+    /// Two machines, asked for at the beginning.
+    fn launch(outcome: Outcome) -> OpenLaunch {
+        let order = Order {
+            pool: "pool".to_owned(),
+            lane: "cpu".parse().unwrap(),
+            offer: "m/-/on_demand".parse().unwrap(),
+            count: 2,
+            slots: 1,
+            price_per_hour: 1.0,
+        };
+        let request = Request { provider: "simulated".to_owned(), order, detail: Value::Null };
+        OpenLaunch { outcome, ..OpenLaunch::new(LaunchId::from_text("launch-1"), request, at(0)).unwrap() }
+    }
+
+    fn node(number: u32) -> NodeId {
+        LaunchId::from_text("launch-1").node("sim", number)
+    }
+
+    /// What is shown of it at that second.
+    fn fleet(second: u64, numbers: &[u32]) -> Fleet {
+        let machine = |number: &u32| Machine {
+            node: node(*number),
+            launch: LaunchId::from_text("launch-1"),
+            pool: "pool".to_owned(),
+            offer: "m/-/on_demand".parse().unwrap(),
+            launched_at: at(0),
+            life: Life::Running,
+        };
+        Fleet { at: at(second), machines: numbers.iter().map(machine).collect() }
+    }
+
+    fn nodes_of(step: Step) -> Vec<NodeId> {
+        let Step::Close(outcome) = step else { panic!("it is not closed: {step:?}") };
+        outcome.nodes.expect("closed, it is known what came")
+    }
+
+    #[test]
+    fn one_that_answered_is_closed_when_all_was_seen_or_has_settled() {
+        let outcome = Outcome { nodes: Some(vec![node(0), node(1)]), at: Some(at(10)), ..Outcome::default() };
+        let launch = launch(outcome);
+        let step = |fleet: &Fleet| launch.step(Some(fleet), SETTLE, fleet.at);
+        assert_eq!(launch.step(None, SETTLE, at(100)), Step::Wait);
+        assert_eq!(step(&fleet(9, &[0, 1])), Step::Wait, "that was described before");
+        assert_eq!(step(&fleet(11, &[0])), Step::Wait);
+        assert_eq!(nodes_of(step(&fleet(11, &[0, 1]))).len(), 2);
+        assert_eq!(nodes_of(step(&fleet(70, &[0]))).len(), 2, "the other has ended already");
+    }
+
+    #[test]
+    fn one_that_was_rejected_is_closed_with_what_came_of_it_nevertheless() {
+        let launch =
+            launch(Outcome { rejected: Some("no".to_owned()), at: Some(at(10)), ..Outcome::default() });
+        assert_eq!(launch.step(Some(&fleet(69, &[1])), SETTLE, at(69)), Step::Wait);
+        assert_eq!(nodes_of(launch.step(Some(&fleet(70, &[1])), SETTLE, at(70))), [node(1)]);
+    }
+
+    #[test]
+    fn one_that_is_never_answered_is_given_up() {
+        let launch = launch(Outcome::default());
+        let over = ASKED_FOR.as_secs();
+        assert_eq!(launch.step(Some(&fleet(over - 1, &[])), SETTLE, at(over - 1)), Step::Ask);
+        assert_eq!(launch.step(Some(&fleet(over - 1, &[])), SETTLE, at(over)), Step::Wait);
+        assert_eq!(nodes_of(launch.step(Some(&fleet(over + 60, &[0])), SETTLE, at(over + 60))), [node(0)]);
     }
 }

@@ -157,14 +157,14 @@ impl<'a> Machines<'a> {
 
     /// A launch of which nodes are still to come.
     fn launch(&self, launch: &OpenLaunch) -> Option<Launch> {
-        let expected = launch.expected();
         let here = |id: &NodeId| self.shown.contains_key(id) || self.nodes.contains_key(id);
         let here = match launch.outcome.nodes.as_deref() {
             Some(nodes) => nodes.iter().filter(|id| here(id)).count(),
             None => self.shown.values().filter(|machine| machine.launch == launch.id).count(),
         };
-        let missing = expected.saturating_sub(u32::try_from(here).unwrap_or(u32::MAX));
         let order = &launch.request.order;
+        // Also what is known not to come: it is launched anew only after this launch is closed.
+        let missing = order.count.saturating_sub(u32::try_from(here).unwrap_or(u32::MAX));
         (missing > 0).then(|| Launch {
             id: launch.id.as_str().to_owned(),
             offer: order.offer.clone(),
@@ -201,7 +201,7 @@ pub fn state_of(view: &NodeView) -> Option<NodeState> {
             until: view.drain_until.unwrap_or_default(),
             reason: view.reason.clone().unwrap_or_default(),
         },
-        "empty" => NodeState::Empty,
+        "empty" => NodeState::Empty { reason: view.reason.clone().unwrap_or_default() },
         "retiring" => NodeState::Retiring,
         "lost" => NodeState::Lost,
         "gone" => NodeState::Gone,

@@ -164,7 +164,10 @@ pub enum Error {
         message: String,
     },
     /// The credentials, or what they allow.
-    #[error("{call}: the provider refused the credentials: {message}; see the autoscaler's role or keys")]
+    #[error(
+        "{call}: the provider refused the credentials: {message} (autoscaler.ec2.access_key_id and \
+             secret_access_key, or this machine's role)"
+    )]
     Refused {
         /// The call.
         call: &'static str,

@@ -88,6 +88,7 @@ impl Service {
                 clock: Arc::clone(&parts.clock),
                 shared: Arc::clone(&shared),
                 patience: config.ec2.patience,
+                settle: config.launch_settle,
             };
             stop.spawn("interruptions", listener.run(stop.token()));
         }

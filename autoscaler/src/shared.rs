@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use springtide_core::NodeId;
+use springtide_core::{NodeId, Timestamp};
 use springtide_planner::Outlook;
 use tokio::sync::Notify;
 
@@ -29,8 +29,8 @@ pub struct Shared {
     leads: AtomicBool,
     rounds: AtomicBool,
     pools: Mutex<BTreeMap<String, Outlook>>,
-    /// The machines that were described last; `None`: not yet.
-    machines: Mutex<Option<BTreeSet<NodeId>>>,
+    /// The machines that were described last, and when; `None`: not yet.
+    machines: Mutex<Option<(Timestamp, BTreeSet<NodeId>)>>,
 }
 
 impl Shared {
@@ -62,14 +62,15 @@ impl Shared {
     }
 
     /// These are this cluster's machines.
-    pub fn set_machines(&self, nodes: BTreeSet<NodeId>) {
-        *self.machines.lock().unwrap_or_else(PoisonError::into_inner) = Some(nodes);
+    pub fn set_machines(&self, at: Timestamp, nodes: BTreeSet<NodeId>) {
+        *self.machines.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, nodes));
     }
 
-    /// Whether a machine is this cluster's; `None`: the machines were not described yet.
-    pub fn is_ours(&self, node: &NodeId) -> Option<bool> {
+    /// Whether a machine is this cluster's, which by `shown_by` would be shown; `None`: that is not known yet.
+    pub fn is_ours(&self, node: &NodeId, shown_by: Timestamp) -> Option<bool> {
         let machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
-        machines.as_ref().map(|machines| machines.contains(node))
+        let (at, nodes) = machines.as_ref()?;
+        if nodes.contains(node) { Some(true) } else { (*at >= shown_by).then_some(false) }
     }
 
     /// How the pools stand now.

@@ -55,6 +55,23 @@ fn a_pool_that_can_not_be_used_is_named_and_the_others_stay() {
     assert!(problems[1].contains("pools[upside-down].max"), "{problems:?}");
 }
 
+#[test]
+fn a_pool_without_machines_and_machines_without_a_pool_are_named() {
+    let pools = "autoscaler.pools=[{name = \"gpu\", lane = \"gpu-24g\", max = 2, offers = [{instance_type = \"m\"}]}]";
+    for (provider, machines) in [
+        ("ec2", "autoscaler.ec2.pools=[{name = \"gpus\", launch_template = \"lt-1\"}]"),
+        ("docker", "autoscaler.docker.pools=[{name = \"gpus\", image = \"agent:1\"}]"),
+    ] {
+        let config = read(None, &[pools, machines, &format!("autoscaler.provider={provider}")]);
+        let (policy, problems) = config.policy(&lanes());
+        assert_eq!(policy.pools, [], "{provider}");
+        let fields: Vec<_> = problems.iter().map(|problem| problem.field.clone()).collect();
+        assert_eq!(fields, ["pools[gpu].name".to_owned(), format!("{provider}.pools[gpus].name")]);
+        assert!(problems[0].problem.contains(&format!("autoscaler.{provider}.pools")), "{problems:?}");
+        assert!(problems[1].problem.contains("`autoscaler.pools` has gpu"), "{problems:?}");
+    }
+}
+
 fn refusal(arguments: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_springtide-autoscaler"));

@@ -20,6 +20,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+/// A new machine may be missing for so long.
+const SETTLE: Duration = Duration::from_mins(1);
 /// Nothing here takes so long.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -118,8 +120,9 @@ impl Scene {
         let config = Config::read(&Layers::defaults()).unwrap();
         let shared = Arc::new(Shared::new(alert_book(&config)));
         let ours: BTreeSet<NodeId> = ["i-1", "i-2"].iter().map(|id| id.parse().unwrap()).collect();
-        shared.set_machines(ours);
-        Self { plane: Arc::default(), queue: Arc::default(), shared, clock: Arc::new(SystemClock) }
+        let clock: SharedClock = Arc::new(SystemClock);
+        shared.set_machines(clock.now().into(), ours);
+        Self { plane: Arc::default(), queue: Arc::default(), shared, clock }
     }
 
     fn listener(&self) -> Listener {
@@ -129,13 +132,19 @@ impl Scene {
             clock: Arc::clone(&self.clock),
             shared: Arc::clone(&self.shared),
             patience: Duration::from_mins(10),
+            settle: SETTLE,
         }
     }
 
     fn event(&self, detail_type: &str, id: &str) -> String {
+        self.event_of(detail_type, id, Duration::ZERO)
+    }
+
+    /// One that was said so long ago.
+    fn event_of(&self, detail_type: &str, id: &str, ago: Duration) -> String {
         let now: Timestamp = self.clock.now().into();
         json!({
-            "source": "aws.ec2", "detail-type": detail_type, "time": now,
+            "source": "aws.ec2", "detail-type": detail_type, "time": now - ago,
             "detail": {"instance-id": id, "instance-action": "terminate"},
         })
         .to_string()
@@ -172,14 +181,19 @@ async fn of_several_times_the_earliest_counts() {
 #[tokio::test]
 async fn what_is_not_durable_stays_and_what_concerns_nobody_goes() {
     let scene = Scene::new();
-    let heed = async |answer: u16, detail_type: &str, id: &str| {
+    let heed_old = async |answer: u16, detail_type: &str, id: &str, ago: Duration| {
         scene.plane.answers.lock().unwrap().push(answer);
-        scene.listener().heed(&scene.event(detail_type, id)).await
+        scene.listener().heed(&scene.event_of(detail_type, id, ago)).await
+    };
+    let heed = async |answer: u16, detail_type: &str, id: &str| {
+        heed_old(answer, detail_type, id, Duration::ZERO).await
     };
     assert_eq!(heed(503, SPOT, "i-1").await, Fate::Keep, "the control plane is away");
     assert_eq!(heed(404, SPOT, "i-1").await, Fate::Keep, "it has not reported yet");
     assert_eq!(heed(409, SPOT, "i-1").await, Fate::Delete, "it retires");
-    assert_eq!(heed(404, SPOT, "i-9").await, Fate::Delete, "another cluster's");
+    assert_eq!(heed(404, SPOT, "i-9").await, Fate::Keep, "it may be so new that it is not shown yet");
+    let old = SETTLE + Duration::from_secs(10);
+    assert_eq!(heed_old(404, SPOT, "i-9", old).await, Fate::Delete, "another cluster's");
     for nonsense in ["", "{}", "null", "[1]", "{\"source\": 7}"] {
         assert_eq!(scene.listener().heed(nonsense).await, Fate::Delete, "{nonsense:?}");
     }

@@ -70,7 +70,7 @@ impl Executor {
                     launch.id, launch.request.provider
                 );
                 self.shared.troubles.set(Part::Intents, message, scene.now);
-            } else if launch.step(self.fleet.as_ref(), self.config.launch_settle) == Step::Ask
+            } else if launch.step(self.fleet.as_ref(), self.config.launch_settle, scene.now) == Step::Ask
                 && self.leadership.is_sure()
                 && self.paces.launch.take()
             {
@@ -143,7 +143,7 @@ impl Executor {
     pub(super) async fn settle(&mut self, scene: &mut Scene) -> Result<(), RoundError> {
         let mut open = Vec::new();
         for launch in std::mem::take(&mut scene.launches) {
-            match launch.step(self.fleet.as_ref(), self.config.launch_settle) {
+            match launch.step(self.fleet.as_ref(), self.config.launch_settle, scene.now) {
                 Step::Close(outcome) => {
                     let put = launch.put(&outcome, true, scene.token)?;
                     passable(self.plane.put_launch(launch.id.as_str(), &put).await.map(drop))?;

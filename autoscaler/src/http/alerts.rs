@@ -31,6 +31,8 @@ pub async fn take(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -
         Ok(notification) => obey(&api, &notification).into_response(),
         Err((status, detail)) => {
             api.shared.metrics.alerts.with_label_values(&["unreadable"]).inc();
+            let message = format!("POST /v1/alerts was answered with {}: {detail}", status.as_u16());
+            api.shared.troubles.set(Part::Alerts, message, api.clock.now().into());
             problem(status, &detail)
         }
     }

@@ -20,7 +20,9 @@ pub struct Event {
     pub kind: Kind,
     /// The machines.
     pub nodes: Vec<NodeId>,
-    /// When; `None`: the provider names no time.
+    /// When it was said.
+    pub said_at: Timestamp,
+    /// When it happens; `None`: the provider names no time.
     pub at: Option<Timestamp>,
     /// For people.
     pub what: String,
@@ -122,7 +124,7 @@ fn of_one(
     what: String,
 ) -> Result<Event, Unread> {
     let node = text(&envelope.detail, key).and_then(|id| id.parse().ok()).ok_or(Unread::Malformed)?;
-    Ok(Event { kind, nodes: vec![node], at, what })
+    Ok(Event { kind, nodes: vec![node], said_at: envelope.time, at, what })
 }
 
 fn state_change(envelope: &Envelope) -> Result<Event, Unread> {
@@ -147,7 +149,8 @@ fn scheduled_change(envelope: &Envelope) -> Result<Event, Unread> {
     let nodes = entities.iter().take(MOST).filter_map(instance).collect();
     let code = text(detail, "eventTypeCode").unwrap_or("scheduled change");
     let what: String = code.chars().take(100).collect();
-    Ok(Event { kind: Kind::Scheduled, nodes, at: text(detail, "startTime").and_then(time), what })
+    let at = text(detail, "startTime").and_then(time);
+    Ok(Event { kind: Kind::Scheduled, nodes, said_at: envelope.time, at, what })
 }
 
 /// AWS Health writes `Sat, 05 Jun 2027 15:10:09 GMT`.

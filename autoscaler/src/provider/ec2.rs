@@ -236,11 +236,22 @@ impl Provider for Ec2Provider {
             .versions(version)
             .send()
             .await
-            .map_err(|error| failure::of(CALL, None, &error))?;
+            .map_err(|error| failure::of(CALL, None, &error))
+            .map_err(|error| match error {
+                Error::Invalid { call, message } => {
+                    let named = &pool.launch_template;
+                    let key = format!("autoscaler.ec2.pools[{}].launch_template is {named}", pool.name);
+                    Error::Invalid { call, message: format!("{message} ({key})") }
+                }
+                error => error,
+            })?;
         let number =
             answer.launch_template_versions().first().and_then(LaunchTemplateVersion::version_number);
         let number = number.ok_or_else(|| {
-            invalid(format!("the launch template {} has no version {version}", pool.launch_template))
+            invalid(format!(
+                "the launch template {} has no version {version} (autoscaler.ec2.pools[{}].launch_template_version)",
+                pool.launch_template, pool.name
+            ))
         })?;
         let call =
             if self.no_fleets.load(Ordering::Relaxed) { Call::RunInstances } else { Call::CreateFleet };

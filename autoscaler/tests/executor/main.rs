@@ -4,7 +4,13 @@
 
 mod crashes;
 mod cutting;
+#[cfg(feature = "ec2")]
+#[path = "../fake/ec2.rs"]
+#[allow(dead_code, reason = "the provider's own tests use the rest")]
+mod fake_ec2;
 mod faults;
+#[cfg(feature = "ec2")]
+mod messages;
 mod plane;
 mod planner;
 mod world;

@@ -119,12 +119,12 @@ impl FakePlane {
                 known.busy_until = None;
                 *done += 1;
             }
-            if let NodeState::Draining { until, .. } = &known.state {
+            if let NodeState::Draining { until, reason } = &known.state {
                 if *until <= now && known.busy_until.take().is_some() {
                     *waiting += 1;
                 }
                 if known.busy_until.is_none() {
-                    known.state = NodeState::Empty;
+                    known.state = NodeState::Empty { reason: reason.clone() };
                 }
             }
             if known.state == NodeState::Active && known.busy_until.is_none() && *waiting > 0 {
@@ -151,6 +151,7 @@ impl FakePlane {
 fn view(id: &NodeId, known: &Known, now: Timestamp) -> NodeView {
     let (drain_until, reason) = match &known.state {
         NodeState::Draining { until, reason } => (Some(*until), Some(reason.clone())),
+        NodeState::Empty { reason } => (None, Some(reason.clone())),
         _ => (None, None),
     };
     let run = |until: Timestamp| RunView {
@@ -246,6 +247,14 @@ impl Plane for FakePlane {
             closed: false,
             created_at: now,
         };
+        let fell_short =
+            |one: &LaunchView| !one.closed && one.outcome.get("shortfall").is_some_and(Value::is_string);
+        if !state.launches.contains_key(id)
+            && let Some(first) = state.launches.values().find(|one| fell_short(one))
+        {
+            let violation = format!("the rest of {} was launched before that was closed", first.id);
+            state.violations.push(violation);
+        }
         let stored = state.launches.entry(id.to_owned()).or_insert_with(fresh);
         if stored.request != launch.request || (stored.closed && !launch.closed) {
             return Err(problem(409, "conflict", "another request, or closed"));

@@ -52,7 +52,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
                     let cause = Cause::BootTimeout;
                     plan.actions.push(Action::Retire { pool: pool_name, node: id, cause, reason });
                 }
-                NodeState::Empty | NodeState::Lost => {
+                NodeState::Empty { .. } | NodeState::Lost => {
                     let cause = Cause::Empty;
                     plan.actions.push(Action::Retire { pool: pool_name, node: id, cause, reason });
                 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::Router;
+use springtide_autoscaler::provider::Provider;
 use springtide_autoscaler::provider::simulated::Simulated;
-use springtide_autoscaler::{Config, Executor, Parts, Planner, Shared, alert_book};
+use springtide_autoscaler::{Config, Executor, Parts, Planner, Shared, alert_book, http};
 use springtide_planner::Memory;
 use springtide_process::clock::{SharedClock, TokioClock};
 use springtide_process::config::{Layers, Override, Sources};
@@ -70,12 +72,23 @@ impl World {
 
     /// An executor that knows nothing, cut off where `cut` says.
     pub fn executor(&self, cut: &Arc<Cut>) -> (Executor, Arc<Shared>) {
+        let cloud = Cutting { inner: self.cloud.clone(), cut: Arc::clone(cut) };
+        let (executor, shared, _) = self.executor_at(Arc::new(cloud), cut);
+        (executor, shared)
+    }
+
+    /// One that rents from this provider; and its HTTP endpoints.
+    pub fn executor_at(
+        &self,
+        provider: Arc<dyn Provider>,
+        cut: &Arc<Cut>,
+    ) -> (Executor, Arc<Shared>, Router) {
         let config = self.config();
         let shared = Arc::new(Shared::new(alert_book(&config)));
         self.seed.set(self.seed.get() + 1);
         let parts = Parts {
             plane: Arc::new(Cutting { inner: self.plane.clone(), cut: Arc::clone(cut) }),
-            provider: Arc::new(Cutting { inner: self.cloud.clone(), cut: Arc::clone(cut) }),
+            provider,
             clock: Arc::clone(&self.clock),
             seed: self.seed.get(),
             shared: Arc::clone(&shared),
@@ -83,7 +96,8 @@ impl World {
             memory: Memory::default(),
             planner: self.planner,
         };
-        (Executor::new(config, parts), shared)
+        let router = http::router(Arc::clone(&shared), config.clone(), Arc::clone(&self.clock));
+        (Executor::new(config, parts), shared, router)
     }
 
     /// Rounds for so long. Whether it was cut off before.

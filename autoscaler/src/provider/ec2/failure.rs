@@ -47,8 +47,16 @@ where
             }
             named(call, offer, code, message)
         }
-        _ => Error::Unavailable { call, message: causes(error) },
+        _ => unanswered(call, &causes(error)),
     }
+}
+
+/// No answer came: nobody is there, or the SDK has nothing to sign with.
+fn unanswered(call: &'static str, causes: &str) -> Error {
+    if causes.contains("credentials") {
+        return Error::Refused { call, message: causes.to_owned() };
+    }
+    Error::Unavailable { call, message: format!("{causes} (autoscaler.ec2.endpoint, autoscaler.ec2.region)") }
 }
 
 /// A failure by its code.
