@@ -1,7 +1,9 @@
 //! What the planner does in situations that matter, as `explain` shows it.
 
+use std::time::Duration;
+
 use springtide_core::node::NodeState;
-use springtide_planner::{Due, Observation, Override, Schedule, Strategy, plan};
+use springtide_planner::{Arrived, Due, Observation, Override, Schedule, Strategy, plan};
 
 use crate::setting::{empty, execute, node, offer, policy, predicted, run, seconds, snapshot, start, work};
 
@@ -320,4 +322,30 @@ fn target_value_rests_after_a_change() {
     snapshot.at = start() + seconds(100);
     snapshot.lanes[0].priorities[0].waiting = predicted(100, 27.0);
     insta::assert_snapshot!(plan(&snapshot, &policy, snapshot.at));
+}
+
+/// What is remembered of the runtimes of what arrived, after an hour in which a task came every two seconds, short and long
+/// ones in turn: mean, and variance over its square.
+fn runtimes_seen_every(tick: Duration) -> (f64, f64) {
+    let policy = policy(Strategy::Predictive);
+    let mut snapshot = snapshot(Vec::new(), 3);
+    for number in 0..(3600.0 / tick.as_secs_f64()) as u32 {
+        let passed = tick * number;
+        let tasks = passed.as_secs() / 2;
+        let seconds = (tasks / 2 * 60 + tasks % 2 * 10) as f64;
+        snapshot.at = start() + passed;
+        snapshot.lanes[0].priorities[0].arrived = Some(Arrived { tasks, seconds });
+        snapshot.memory = plan(&snapshot, &policy, snapshot.at).memory;
+    }
+    let memory = serde_json::to_value(&snapshot.memory).unwrap();
+    let lane = &memory["lanes"]["gpu-24g"];
+    (lane["seconds"].as_f64().unwrap(), lane["spread"].as_f64().unwrap())
+}
+
+#[test]
+fn what_is_learned_of_runtimes_does_not_hang_on_the_tick() {
+    let (often, seldom) =
+        (runtimes_seen_every(Duration::from_millis(500)), runtimes_seen_every(Duration::from_secs(20)));
+    assert!((often.0 - 30.0).abs() < 1.0 && (often.0 - seldom.0).abs() < 0.5, "{often:?}, {seldom:?}");
+    assert!(often.1 > 0.1 && (often.1 - seldom.1).abs() < 0.01, "{often:?}, {seldom:?}");
 }
