@@ -38,43 +38,37 @@ pub enum IdentityError {
 pub struct Identity {
     /// The id.
     pub id: NodeId,
+    /// Keeps the last start. One file, however many ids agents with configured ones have had here.
+    starts: PathBuf,
     _lock: Option<Flock<File>>,
 }
 
-/// The starts of a node's agents, as far as the data directory knows of them.
-#[derive(Debug)]
-pub struct Starts {
-    path: PathBuf,
-}
-
-impl Starts {
-    /// Of this node.
-    pub fn of(node: &NodeId, data_dir: &Path) -> Self {
-        Self { path: data_dir.join(format!("{node}.incarnation")) }
+impl Identity {
+    /// The last start of this node's agents; `None`: there was none, or it is not known.
+    pub fn last_start(&self) -> Option<Incarnation> {
+        let text = fs::read_to_string(&self.starts).ok()?;
+        let (id, incarnation) = text.trim().split_once(' ')?;
+        if id == self.id.as_str() { incarnation.parse().ok() } else { None }
     }
 
-    /// The last one; `None`: there was none, or it is not known.
-    pub fn last(&self) -> Option<Incarnation> {
-        fs::read_to_string(&self.path).ok()?.trim().parse().ok()
-    }
-
-    /// Keeps the one that has begun. Without it the next one is the later by its clock alone, which is as good as always.
-    pub fn keep(&self, incarnation: Incarnation) {
-        let dir = self.path.parent().unwrap_or(Path::new("."));
-        let kept = fs::create_dir_all(dir).and_then(|()| fs::write(&self.path, format!("{incarnation}\n")));
-        if let Err(error) = kept {
-            tracing::warn!(path = %self.path.display(), %error, "that this agent has started is not kept");
+    /// Keeps the start that has begun. Without it the next one is the later by its clock alone, as it is nearly always.
+    pub fn keep_start(&self, incarnation: Incarnation) {
+        let dir = self.starts.parent().unwrap_or(Path::new("."));
+        let line = format!("{} {incarnation}\n", self.id);
+        if let Err(error) = fs::create_dir_all(dir).and_then(|()| fs::write(&self.starts, line)) {
+            let path = self.starts.display();
+            tracing::warn!(%path, %error, "that this agent has started is not kept; it matters if the clock is set back");
         }
     }
 }
 
 /// The configured id, or one that this data directory keeps: `HOST-NUMBER`, the first that no living agent holds.
 pub fn node_id(settings: &Settings, rng: &mut impl Rng) -> Result<Identity, IdentityError> {
+    let dir = &settings.data_dir;
     if !settings.node.id.is_empty() {
         let id = settings.node.id.parse().map_err(IdentityError::Configured)?;
-        return Ok(Identity { id, _lock: None });
+        return Ok(Identity { id, starts: dir.join("node.start"), _lock: None });
     }
-    let dir = &settings.data_dir;
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| IdentityError::File { path, source }
@@ -86,7 +80,8 @@ pub fn node_id(settings: &Settings, rng: &mut impl Rng) -> Result<Identity, Iden
         match Flock::lock(open.map_err(failed(&path))?, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 let id = keep(&mut file, rng).map_err(failed(&path))?;
-                return Ok(Identity { id, _lock: Some(file) });
+                let starts = path.with_extension("start");
+                return Ok(Identity { id, starts, _lock: Some(file) });
             }
             Err((_, Errno::EWOULDBLOCK)) => {}
             Err((_, error)) => return Err(failed(&path)(error.into())),
@@ -141,15 +136,23 @@ mod tests {
     #[test]
     fn each_start_is_later_than_the_one_before_also_where_the_clock_was_set_back() {
         let dir = tempfile::tempdir().unwrap();
-        let starts = || Starts::of(&"i-0123".parse().unwrap(), dir.path());
-        assert_eq!(starts().last(), None);
+        let mut settings = Settings::from_layers(&Layers::defaults()).unwrap();
+        settings.data_dir = dir.path().join("not-there-yet");
+        let mut rng = StdRng::seed_from_u64(1);
         let at = |second: i64| springtide_core::Timestamp::from_micros(second * 1_000_000);
-        let first = Incarnation::after(starts().last(), at(100), 7);
-        starts().keep(first);
-        let second = Incarnation::after(starts().last(), at(50), 3);
-        assert!(second > first, "{second} is later than {first}");
-        starts().keep(second);
-        assert_eq!(Incarnation::after(starts().last(), at(200), 3), Incarnation::new(at(200), 3));
+        for id in ["", "i-0123"] {
+            settings.node.id = id.into();
+            let mut identity = || node_id(&settings, &mut rng).unwrap();
+            assert_eq!(identity().last_start(), None, "nothing, or another node's");
+            let first = Incarnation::after(identity().last_start(), at(100), 7);
+            identity().keep_start(first);
+            let second = Incarnation::after(identity().last_start(), at(50), 3);
+            assert!(second > first, "{second} is later than {first}");
+            identity().keep_start(second);
+            assert_eq!(Incarnation::after(identity().last_start(), at(200), 3), Incarnation::new(at(200), 3));
+        }
+        settings.node.id = "i-4567".into();
+        assert_eq!(node_id(&settings, &mut rng).unwrap().last_start(), None, "that was i-0123's");
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub mod worker;
 
 pub use agent::{Agent, AgentParts};
 pub use config::{Config, Settings};
-pub use identity::{Identity, IdentityError, Starts, node_id};
+pub use identity::{Identity, IdentityError, node_id};
 pub use lane::NoLane;
 pub use probe::{Figures, FixedProbe, Gpu, Probe, SystemProbe};
 pub use service::{ServeArguments, main, serve_main};

@@ -19,7 +19,7 @@ use springtide_worker_confinement::Confinement;
 
 use crate::agent::{Agent, AgentParts};
 use crate::config::Settings;
-use crate::identity::{Starts, node_id};
+use crate::identity::node_id;
 use crate::probe::SystemProbe;
 use crate::worker::{ProcessLauncher, echo_worker_main};
 
@@ -112,10 +112,9 @@ async fn run(layers: &Layers, end_with_stdin: bool) -> anyhow::Result<()> {
     let broker = springtide_broker::connect(&broker, &name, rng.random())?;
     let clock: SharedClock = Arc::new(SystemClock);
     let limit = Agent::stop_limit(&settings);
-    let starts = Starts::of(&identity.id, &settings.data_dir);
     let agent = Agent::start(AgentParts {
         node: identity.id.clone(),
-        before: starts.last(),
+        before: identity.last_start(),
         queue: Arc::clone(&broker.tasks),
         bus: Arc::clone(&broker.events),
         objects: objects::open(&layers.section::<Objects>("objects")?, &settings.data_dir)?,
@@ -126,7 +125,7 @@ async fn run(layers: &Layers, end_with_stdin: bool) -> anyhow::Result<()> {
         stop: stop.clone(),
         settings,
     })?;
-    starts.keep(agent.incarnation());
+    identity.keep_start(agent.incarnation());
     tracing::info!(node = %agent.node(), lane = %agent.lane(), "{}", *broker.health.borrow());
     stop.requested().await;
     let ended = stop.wait_with_progress(StopWait::within(limit)).await;

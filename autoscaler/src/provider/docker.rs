@@ -137,8 +137,14 @@ impl Docker {
             None => {
                 let name = Some(node.to_string());
                 let options = CreateContainerOptions { name, ..CreateContainerOptions::default() };
-                let made = self.client(CALL).await?.create_container(Some(options), body).await;
-                made.map_err(|error| self.failed(CALL, &error))?;
+                match self.client(CALL).await?.create_container(Some(options), body).await {
+                    Ok(_) => {}
+                    // Somebody made it just now. Asked again, it is looked at.
+                    Err(DockerError::DockerResponseServerError { status_code: 409, message }) => {
+                        return Err(Error::Unavailable { call: CALL, message });
+                    }
+                    Err(error) => return Err(self.failed(CALL, &error)),
+                }
             }
         }
         let client = self.client(CALL).await?;

@@ -13,7 +13,7 @@ use springtide_control_plane::start::open_locks;
 use springtide_control_plane::{App, Config, Parts, Service};
 use springtide_core::NodeId;
 use springtide_node_agent::worker::ProcessLauncher;
-use springtide_node_agent::{Agent, AgentParts, Identity, Settings, Starts, SystemProbe, node_id};
+use springtide_node_agent::{Agent, AgentParts, Identity, Settings, SystemProbe, node_id};
 use springtide_process::clock::{SharedClock, SystemClock};
 use springtide_process::config::Layers;
 use springtide_process::objects;
@@ -185,11 +185,10 @@ impl Node {
         let identity = node_id(&settings, &mut rng)?;
         let broker = broking.connect(&format!("springtide up, node {}", identity.id))?;
         let stop = Stop::new();
-        let starts = Starts::of(&identity.id, &settings.data_dir);
         let agent = Agent::start(AgentParts {
             settings: settings.clone(),
             node: identity.id.clone(),
-            before: starts.last(),
+            before: identity.last_start(),
             queue: Arc::clone(&broker.tasks),
             bus: Arc::clone(&broker.events),
             objects,
@@ -200,7 +199,7 @@ impl Node {
             stop: stop.clone(),
         })
         .map_err(|error| Usage(error.to_string()))?;
-        starts.keep(agent.incarnation());
+        identity.keep_start(agent.incarnation());
         Ok(Self { agent, settings, broker, stop, _identity: identity })
     }
 }
