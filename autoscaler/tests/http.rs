@@ -102,6 +102,9 @@ async fn who_has_no_token_is_refused_before_anything_is_read() {
     let (status, text) = Api::new("").alert(Some(""), body()).await;
     assert!(status == StatusCode::FORBIDDEN && text.contains("autoscaler.alerts.token"), "{text}");
     assert_eq!(api.shared.alerts.len(api.now()), 0);
+    assert_eq!(api.shared.troubles.all(), [], "strangers make no trouble");
+    let (_, text) = api.get("/metrics").await;
+    assert!(text.contains(r#"springtide_autoscaler_alerts_total{result="unauthorized"} 2"#), "{text}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use springtide_core::RunId;
-use springtide_core::wire::{MAX_INLINE_BYTES, Output};
+use springtide_core::wire::{MAX_INLINE_BYTES, Output, is_too_deep};
 use springtide_worker_protocol as protocol;
 use tokio::time::{Instant, timeout_at};
 
@@ -47,7 +47,8 @@ pub(crate) enum UploadError {
 }
 
 impl Uploader {
-    /// Stores all outputs, in order. Small tensors need no storing.
+    /// Stores all outputs, in order. Small tensors need no storing, unless they are nested so deep that the event which
+    /// carries them could not be read.
     pub(crate) async fn upload(&self, made: Made) -> Result<Vec<Output>, UploadError> {
         let mut outputs = Vec::with_capacity(made.outputs.len());
         for (index, output) in made.outputs.iter().enumerate() {
@@ -69,8 +70,9 @@ impl Uploader {
     async fn tensors(&self, made: &Made, index: usize, tensors: &[Value]) -> Result<Output, UploadError> {
         // Writing a value that was read a moment ago does not fail.
         let text = serde_json::to_vec(tensors).unwrap_or_default();
-        if text.len() <= MAX_INLINE_BYTES {
-            return Ok(Output::Inline(Value::Array(tensors.to_vec())));
+        let value = Value::Array(tensors.to_vec());
+        if text.len() <= MAX_INLINE_BYTES && !is_too_deep(&value) {
+            return Ok(Output::Inline(value));
         }
         let text = json!({ "outputs": tensors }).to_string();
         self.store(made, index, "application/json", None, text.into()).await
@@ -130,6 +132,7 @@ fn extension(media_type: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use object_store::memory::InMemory;
+    use springtide_core::wire::MAX_INLINE_DEPTH;
     use springtide_core::{JobId, TaskId, Timestamp};
 
     use super::*;
@@ -173,6 +176,18 @@ mod tests {
         let outputs = uploader(&objects).upload(made(vec![tensors(3), tensors(50_000)], b"")).await.unwrap();
         assert_eq!(outputs[0], Output::Inline(json!([{"name": "y", "data": [0.5, 0.5, 0.5]}])));
         assert!(outputs[1].key().unwrap().ends_with("/1.json"));
+    }
+
+    #[tokio::test]
+    async fn what_is_nested_too_deep_for_an_event_is_stored() {
+        let objects = Arc::new(InMemory::new());
+        let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
+        let tensors = |depth| protocol::Output::Tensors { outputs: vec![nested(depth)] };
+        // What is deepest of what a worker's answer can be read with.
+        let made = made(vec![tensors(MAX_INLINE_DEPTH - 1), tensors(MAX_INLINE_DEPTH), tensors(123)], b"");
+        let outputs = uploader(&objects).upload(made).await.unwrap();
+        assert_eq!(outputs[0], Output::Inline(json!([nested(MAX_INLINE_DEPTH - 1)])));
+        assert!(outputs[1..].iter().all(|output| output.key().is_some()), "{outputs:?}");
     }
 
     #[tokio::test]

@@ -30,9 +30,16 @@ pub async fn take(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -
     match read(&api, &headers, body).await {
         Ok(notification) => obey(&api, &notification).into_response(),
         Err((status, detail)) => {
-            api.shared.metrics.alerts.with_label_values(&["unreadable"]).inc();
             let message = format!("POST /v1/alerts was answered with {}: {detail}", status.as_u16());
-            api.shared.troubles.set(Part::Alerts, message, api.clock.now().into());
+            // A stranger's request is no trouble of ours: it would last until an alert comes, which may be never.
+            let stranger = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+            let label = if stranger { "unauthorized" } else { "unreadable" };
+            api.shared.metrics.alerts.with_label_values(&[label]).inc();
+            if stranger {
+                tracing::warn!(message, "alerts are not taken from everybody");
+            } else {
+                api.shared.troubles.set(Part::Alerts, message, api.clock.now().into());
+            }
             problem(status, &detail)
         }
     }

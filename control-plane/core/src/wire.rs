@@ -16,6 +16,7 @@ mod task_message;
 mod tests;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 pub use event::{EventMessage, Output, ReturnReason, TaskEvent, TaskEventKind, Timings};
 pub use heartbeat::{
@@ -25,6 +26,24 @@ pub use task_message::{Checkpoint, Fence, InputRef, TaskInput, TaskMessage};
 
 /// Inputs up to this size travel in the message; larger ones by reference through the object store.
 pub const MAX_INLINE_BYTES: usize = 64 * 1024;
+
+/// How deep arrays and objects may stand in each other in what travels in a message. Messages and rows put a few more
+/// around it, and JSON is read to a depth of 128: what is written deeper is never read.
+pub const MAX_INLINE_DEPTH: usize = 64;
+
+/// Whether arrays and objects stand in each other deeper than [`MAX_INLINE_DEPTH`].
+pub fn is_too_deep(value: &Value) -> bool {
+    is_deeper(value, MAX_INLINE_DEPTH)
+}
+
+fn is_deeper(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(_) | Value::Object(_) if depth == 0 => true,
+        Value::Array(elements) => elements.iter().any(|inner| is_deeper(inner, depth - 1)),
+        Value::Object(members) => members.values().any(|inner| is_deeper(inner, depth - 1)),
+        _ => false,
+    }
+}
 
 /// The version of a message: `"v": 1`. Any other is unreadable, and so kept rather than misread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

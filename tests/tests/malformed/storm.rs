@@ -130,6 +130,33 @@ async fn in_memory_each_one_is_counted_and_kept() {
     assert_eq!(memory.waiting(names::DEAD) as u64, unreadable);
 }
 
+/// What can just be read as a task is given back deeper than an event could be read.
+#[tokio::test(start_paused = true)]
+async fn what_a_house_says_it_can_read() {
+    let memory = Memory::new(&Config::default());
+    let brokers = [memory.connect().0, memory.connect().0];
+    let house = House::start(Plan::new(brokers, InProcessLauncher::new(|| ()))).await;
+    house.submit(1, &json!({"sleep_s": 600}), 0).await;
+    house.until("a task in flight", |house| (house.agent.held() == 1).then_some(())).await;
+    let task = valid(&house, Kind::Task).await.remove(0);
+    let bodies: Vec<Vec<u8>> = (0..200)
+        .map(|depth| {
+            let mut task = task.clone();
+            task["attempt"] = json!(1000 + depth);
+            task["input"] =
+                json!({"inline": {"output": (0..depth).fold(json!(1), |inner, _| json!([inner]))}});
+            task.to_string().into_bytes()
+        })
+        .collect();
+    let unreadable = bodies.iter().filter(|body| !Kind::Task.reads(body)).count() as u64;
+    assert!((70..80).contains(&unreadable), "{unreadable}");
+    Thrower::Memory(memory.clone()).throw(&house, Kind::Task, &bodies).await;
+    house.until("the task that was there to be alone", |house| (house.agent.held() == 1).then_some(())).await;
+    house.until("all to be kept", |house| (house.unreadable() >= unreadable).then_some(())).await;
+    house.assert_sound().await;
+    assert_eq!(house.unreadable(), unreadable, "the house's own messages can be read");
+}
+
 async fn on_rabbitmq(version: Version) {
     let Some(server) = RabbitMq::fresh(version).unwrap() else { return };
     let config = Config { url: server.url.clone(), dead_cap: DEAD_CAP, ..Config::default() };

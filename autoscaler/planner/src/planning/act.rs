@@ -19,7 +19,7 @@ pub(super) struct Step<'a> {
     pub(super) pool: &'a Pool,
     pub(super) fleet: Fleet<'a>,
     pub(super) band: Band,
-    pub(super) bounds: Bounds,
+    pub(super) bounds: Bounds<'a>,
     /// Slots of other pools of the same lane.
     pub(super) others: f64,
     /// The snapshot is fresh and has the lane.
@@ -234,7 +234,10 @@ impl<'a> Step<'a> {
 
     fn reason(&self, cause: Cause) -> String {
         match cause {
-            Cause::Floor => format!("at least {} nodes are to be there", self.bounds.floor),
+            Cause::Floor => {
+                let by = self.bounds.raised_by.map(|by| format!(" ({by})")).unwrap_or_default();
+                format!("at least {} nodes are to be there{by}", self.bounds.floor)
+            }
             Cause::Spares => format!("{} warm spares; {}", self.bounds.spares, self.band.reason),
             Cause::Limit => format!("at most {} nodes are to be there", self.bounds.max),
             _ => self.band.reason.clone(),

@@ -8,9 +8,11 @@ use crate::snapshot::{Override, Snapshot};
 
 /// Numbers of nodes between which a pool is kept now.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct Bounds<'a> {
     /// Fewest: `min`, a schedule's, or an override's.
     pub(super) floor: u32,
+    /// Whose override the floor is.
+    pub(super) raised_by: Option<&'a str>,
     /// Most.
     pub(super) max: u32,
     /// Beyond what is wanted.
@@ -19,8 +21,8 @@ pub(super) struct Bounds {
     pub(super) frozen: bool,
 }
 
-impl Bounds {
-    pub(super) fn of(pool: &Pool, snapshot: &Snapshot, now: Timestamp) -> Self {
+impl<'a> Bounds<'a> {
+    pub(super) fn of(pool: &Pool, snapshot: &'a Snapshot, now: Timestamp) -> Self {
         let schedule = pool.schedules.iter().rev().find(|schedule| schedule.holds(now));
         let (mut floor, mut max, mut spares) = (pool.min, pool.max, pool.warm_spares);
         if let Some(schedule) = schedule {
@@ -28,16 +30,18 @@ impl Bounds {
             max = schedule.max.unwrap_or(max).min(max);
             spares = schedule.warm_spares.unwrap_or(spares);
         }
-        let mut frozen = false;
+        let (mut raised_by, mut frozen) = (None, false);
         let state = snapshot.pools.iter().find(|state| state.name == pool.name);
         for wish in state.map_or(&[][..], |state| &state.overrides) {
             match wish {
-                Override::Floor { nodes, until, .. } if now < *until => floor = floor.max(*nodes),
+                Override::Floor { nodes, until, reason } if now < *until && floor < *nodes => {
+                    (floor, raised_by) = (*nodes, Some(reason.as_str()));
+                }
                 Override::Freeze { until, .. } if now < *until => frozen = true,
                 Override::Floor { .. } | Override::Freeze { .. } => {}
             }
         }
-        Self { floor: floor.min(max), max, spares, frozen }
+        Self { floor: floor.min(max), raised_by, max, spares, frozen }
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use springtide_core::api::SubmitJob;
 use springtide_core::lane::{Lanes, Resources};
 use springtide_core::model::{ImageRequest, InputFault, Manifest, ModelKind, Pointer, Spec, TextToImageSpec};
-use springtide_core::wire::TaskInput;
+use springtide_core::wire::{MAX_INLINE_DEPTH, TaskInput, is_too_deep};
 use springtide_core::{LaneName, ModelId, Priority, Timestamp};
 use springtide_store::port::JobInput;
 
@@ -72,10 +72,6 @@ pub struct Bounds<'a> {
     /// The model.
     pub manifest: &'a Manifest,
 }
-
-/// How deep arrays and objects may stand in each other in an input. Messages and rows put a few more around it, and JSON
-/// is read to a depth of 128.
-const MAX_DEPTH: usize = 64;
 
 /// Checks a job. `seed` gives a seed to each request for pictures that names none.
 pub fn check(job: SubmitJob, bounds: &Bounds<'_>, seed: impl FnMut() -> u32) -> Result<Checked, InputFault> {
@@ -147,20 +143,11 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), InputFault> {
 }
 
 fn check_depth(input: &Value, at: impl FnOnce() -> Pointer) -> Result<(), InputFault> {
-    if is_deeper(input, MAX_DEPTH) {
-        let message = format!("nests arrays and objects more than {MAX_DEPTH} deep");
+    if is_too_deep(input) {
+        let message = format!("nests arrays and objects more than {MAX_INLINE_DEPTH} deep");
         return Err(InputFault::new(at(), message));
     }
     Ok(())
-}
-
-fn is_deeper(value: &Value, depth: usize) -> bool {
-    match value {
-        Value::Array(_) | Value::Object(_) if depth == 0 => true,
-        Value::Array(elements) => elements.iter().any(|inner| is_deeper(inner, depth - 1)),
-        Value::Object(members) => members.values().any(|inner| is_deeper(inner, depth - 1)),
-        _ => false,
-    }
 }
 
 fn check_text(text: &str, least: usize, most: usize) -> Result<(), String> {
