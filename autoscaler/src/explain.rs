@@ -1,5 +1,5 @@
-//! `springtide-autoscaler explain`: why it did what it did. Each decision is planned again from its record: the planner is
-//! pure, so it comes to the same, unless this program's planner is another one.
+//! `springtide explain` and `springtide-autoscaler explain`: why it did what it did. Each decision is planned again from
+//! its record: the planner is pure, so it comes to the same, unless this program's planner is another one.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::decisions::{self, Decision};
 
 /// Which decisions.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub struct Selection {
     /// The last so many
     #[arg(long, short = 'n', default_value_t = 10)]
     last: usize,
@@ -25,33 +25,32 @@ pub struct Arguments {
     /// Only decisions that did something
     #[arg(long)]
     actions: bool,
-    /// Print the records themselves, one JSON document a line
-    #[arg(long)]
-    json: bool,
 }
 
-/// Prints them.
-pub fn run(arguments: &Arguments, data_dir: &Path) -> Result<()> {
+/// They as text for people, or the records themselves, one JSON document a line.
+pub fn run(selection: &Selection, json: bool, data_dir: &Path) -> Result<String> {
     let all = decisions::read(data_dir)
         .with_context(|| format!("the decisions in {} can't be read", data_dir.display()))?;
     if all.is_empty() {
         bail!(
-            "{} holds no decisions; say with --set data_dir=DIR where the autoscaler runs",
+            "{} holds no decisions: no autoscaler has run there; the key data_dir says where it has",
             data_dir.display()
         );
     }
-    let wanted: Vec<_> = all.iter().filter(|decision| arguments.wants(decision)).collect();
-    for decision in wanted.iter().skip(wanted.len().saturating_sub(arguments.last)) {
-        if arguments.json {
-            println!("{}", serde_json::to_string(decision)?);
+    let wanted: Vec<_> = all.iter().filter(|decision| selection.wants(decision)).collect();
+    let mut text = String::new();
+    for decision in wanted.iter().skip(wanted.len().saturating_sub(selection.last)) {
+        if json {
+            text += &serde_json::to_string(decision)?;
+            text.push('\n');
         } else {
-            print!("{}", arguments.describe(decision));
+            text += &selection.describe(decision);
         }
     }
-    Ok(())
+    Ok(text)
 }
 
-impl Arguments {
+impl Selection {
     fn wants(&self, decision: &Decision) -> bool {
         let of_pool = |pool: &String| decision.plan.pools.iter().any(|outlook| outlook.pool == *pool);
         let acts =
@@ -88,8 +87,8 @@ mod tests {
 
     use super::*;
 
-    fn arguments() -> Arguments {
-        Arguments { last: 10, pool: None, until: None, actions: false, json: false }
+    fn everything() -> Selection {
+        Selection { last: 10, pool: None, until: None, actions: false }
     }
 
     #[test]
@@ -98,10 +97,10 @@ mod tests {
         let snapshot = Snapshot { at, ..Snapshot::default() };
         let plan = springtide_planner::plan(&snapshot, &Policy::default(), at);
         let decision = Decision { at, plan, snapshot, policy: Policy::default() };
-        let text = arguments().describe(&decision);
+        let text = everything().describe(&decision);
         assert_eq!(text, "1970-01-01T00:00:01.000000Z\nplanned again: the same\n\n");
-        assert!(arguments().wants(&decision));
-        assert!(!Arguments { actions: true, ..arguments() }.wants(&decision));
-        assert!(!Arguments { pool: Some("gpu".to_owned()), ..arguments() }.wants(&decision));
+        assert!(everything().wants(&decision));
+        assert!(!Selection { actions: true, ..everything() }.wants(&decision));
+        assert!(!Selection { pool: Some("gpu".to_owned()), ..everything() }.wants(&decision));
     }
 }

@@ -20,7 +20,7 @@ pub mod config;
 pub mod decisions;
 pub mod doomed;
 pub mod executor;
-mod explain;
+pub mod explain;
 pub mod http;
 pub mod interruption;
 pub mod launches;

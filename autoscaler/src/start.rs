@@ -42,7 +42,13 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show why it did what it did, and plan again from the same records
-    Explain(explain::Arguments),
+    Explain {
+        #[command(flatten)]
+        selection: explain::Selection,
+        /// Print the records themselves, one JSON document a line
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn parse_override(text: &str) -> Result<Override, String> {
@@ -68,8 +74,9 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     let layers = Layers::load(&Sources::of_process(arguments.config.clone(), arguments.set))?;
-    if let Some(Command::Explain(wish)) = arguments.command {
-        return explain::run(&wish, &layers.data_dir());
+    if let Some(Command::Explain { selection, json }) = arguments.command {
+        print!("{}", explain::run(&selection, json, &layers.data_dir())?);
+        return Ok(());
     }
     let _telemetry = telemetry::start(&layers.section::<Telemetry>("telemetry")?, Verbosity::Configured)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -54,9 +54,8 @@ impl Autoscaler {
 /// What `explain` says of all actions that were decided, from the records in an autoscaler's data directory. Each has to
 /// come out the same when it is planned again.
 pub fn explained(data_dir: &Path) -> Result<String> {
-    let mut command = Command::new(binary::path("springtide-autoscaler")?);
-    command.args(["explain", "--actions", "--last", "1000", "--set"]);
-    command.arg(format!("data_dir={}", data_dir.display()));
+    let mut command = Command::new(binary::path("springtide")?);
+    command.args(["explain", "--actions", "--last", "1000", "--data-dir"]).arg(data_dir);
     let output = command.output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;

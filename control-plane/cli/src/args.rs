@@ -66,6 +66,8 @@ pub enum Command {
     Tokens(command::tokens::Arguments),
     /// Try policies of the autoscaler on a trace: what they would have cost, how long tasks would have waited
     Simulate(Box<command::simulate::Arguments>),
+    /// Show why the autoscaler did what it did, and plan again from the same records
+    Explain(command::explain::Arguments),
     /// Show the configuration
     Config(command::config::Arguments),
     /// Be a worker that sleeps, fails and crashes on request; started by the node

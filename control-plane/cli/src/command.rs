@@ -2,6 +2,7 @@
 
 pub mod cancel;
 pub mod config;
+pub mod explain;
 pub mod jobs;
 pub mod models;
 pub mod nodes;
@@ -30,6 +31,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Models(arguments) => models::run(arguments, &context).await,
         Command::Tokens(arguments) => tokens::run(arguments, &context).await,
         Command::Simulate(arguments) => simulate::run(*arguments, &context).await,
+        Command::Explain(arguments) => explain::run(arguments, &context),
         Command::Config(arguments) => config::run(arguments),
         Command::EchoWorker(_) | Command::NodeAgent(_) => {
             unreachable!("it was started instead, without this runtime")

@@ -137,6 +137,8 @@ impl Supervisor {
 
     async fn run(self, sender: watch::Sender<Option<Arc<Session>>>) {
         let mut backoff = Backoff::new(self.settings.reconnect_delay_max, self.seed);
+        // What people were told last: the same, a second later, is no news.
+        let mut told = String::new();
         while !self.stop.is_cancelled() {
             let reason = match self.attempt().await {
                 Ok(session) => {
@@ -147,6 +149,7 @@ impl Supervisor {
                     sender.send_replace(Some(Arc::clone(&session)));
                     let reason = self.watch(&session.connection).await;
                     sender.send_replace(None);
+                    told.clear();
                     reason
                 }
                 Err(reason) => reason,
@@ -155,12 +158,13 @@ impl Supervisor {
                 break;
             }
             let pause = backoff.pause();
-            tracing::warn!(
-                role = self.role.as_str(),
-                reason,
-                retry_s = pause.as_secs_f64(),
-                "no connection to the broker"
-            );
+            let (role, retry_s) = (self.role.as_str(), pause.as_secs_f64());
+            if reason == told {
+                tracing::debug!(role, reason, retry_s, "no connection to the broker yet");
+            } else {
+                tracing::warn!(role, reason, "no connection to the broker; trying again and again");
+                told.clone_from(&reason);
+            }
             self.report(health::Link::Down { reason });
             tokio::select! {
                 () = self.stop.cancelled() => {}

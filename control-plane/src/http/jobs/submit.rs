@@ -133,7 +133,9 @@ async fn until_done(api: &Api, job: JobId, until: Instant, stopping: &Stopping) 
 fn no_such_model(error: StoreError) -> Refusal {
     match error {
         StoreError::NotFound { .. } => {
-            Refusal::field("model", format!("{error}; `springtide models list` shows those that there are"))
+            let hint =
+                "`springtide models list` shows those that there are, `springtide models push DIR` adds one";
+            Refusal::field("model", format!("{error}; {hint}"))
         }
         other => other.into(),
     }
