@@ -38,6 +38,9 @@ pub fn run(selection: &Selection, json: bool, data_dir: &Path) -> Result<String>
         );
     }
     let wanted: Vec<_> = all.iter().filter(|decision| selection.wants(decision)).collect();
+    if wanted.is_empty() && !json {
+        return Ok(format!("none of {} decisions is such a one\n", all.len()));
+    }
     let mut text = String::new();
     for decision in wanted.iter().skip(wanted.len().saturating_sub(selection.last)) {
         if json {

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use springtide_autoscaler::config::{Docker as Config, DockerPool};
 use springtide_autoscaler::provider::docker::Docker;
 use springtide_autoscaler::provider::{LaunchId, Life, Order, Provider};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
 use xtask::services::docker::client;
 
 use crate::suite::{Subject, Tokens};
@@ -76,6 +80,7 @@ async fn containers() {
         assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
     }
     provider.terminate(&nodes).await.unwrap();
+    removed(&host, nodes[0].as_str()).await;
     // Asked for again after it has ended and is gone, it is not made a second time.
     assert_eq!(provider.launch(&id, &request).await.unwrap().nodes, nodes);
     let machines = provider.machines().await.unwrap();
@@ -84,17 +89,22 @@ async fn containers() {
     let offer = "container/-/on_demand".parse().unwrap();
     Subject { provider, offer, tokens: Tokens::Honoured }.holds().await;
     // The daemon says that a removal is under way, and shows the container until it is done.
-    let mut left = String::new();
-    for _ in 0..600 {
-        let filter = "label=springtide.cluster=contract";
-        let shown = client(&host, &["ps", "--all", "--quiet", "--filter", filter]).output().unwrap();
-        left = String::from_utf8(shown.stdout).unwrap();
-        if shown.status.success() && left.is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    let filter = "label=springtide.cluster=contract";
+    let left = client(&host, &["ps", "--all", "--quiet", "--no-trunc", "--filter", filter]).output().unwrap();
+    for id in String::from_utf8(left.stdout).unwrap().lines() {
+        removed(&host, id).await;
     }
-    panic!("waited a minute for the daemon to remove containers; still there: {left}");
+}
+
+/// Waits until the daemon has removed a container; its events of the past count as well.
+async fn removed(host: &str, id: &str) {
+    let of = format!("container={id}");
+    let events = client(host, &["events", "--since", "1", "--filter", "event=destroy", "--filter", &of]);
+    let mut events = Command::from(events).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
+    let line = timeout(Duration::from_mins(1), lines.next_line()).await;
+    let line = line.unwrap_or_else(|_| panic!("waited a minute for {id} to be removed")).unwrap();
+    assert!(line.is_some_and(|line| line.contains(id)), "the daemon tells of its events");
 }
 
 #[tokio::test]
